@@ -1,0 +1,1 @@
+"""The ground floor: what more than one room needs. It imports no room."""
