@@ -1,0 +1,52 @@
+# Every target sets up what it needs. `make` alone lists them.
+PYTHON ?= python3
+BIN := .venv/bin
+STAMP := .venv/.installed
+QUESTION := benchmarks/data/nano_questions/wav/heldout_16.wav
+
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+.PHONY: setup
+setup: $(STAMP) ## make .venv with everything pinned in requirements.lock
+
+$(STAMP): pyproject.toml requirements.lock
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --constraint requirements.lock --editable '.[cli,test,lint]'
+	@touch $@
+
+.PHONY: demo
+demo: setup ## ask the nano checkpoint a spoken question; the reply goes to out/reply.wav
+	$(BIN)/stepaudio ask $(QUESTION) --output out/reply.wav
+
+.PHONY: test
+test: setup ## run every test this machine can run
+	$(BIN)/pytest
+
+.PHONY: golden
+golden: setup ## parity with the released system: maximum and mean differences
+	$(BIN)/pytest -m golden -rP
+
+.PHONY: lint
+lint: setup ## format, lint, strict types, walls between rooms
+	$(BIN)/ruff format --check . && $(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+.PHONY: check
+check: lint test ## all that needs no GPU
+
+.PHONY: bench
+bench: setup ## measure every figure of the README
+	$(BIN)/python -m benchmarks
+
+.PHONY: lock
+lock: setup ## resolve pyproject.toml into requirements.lock again
+	$(BIN)/uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 --no-header --no-annotate --output-file requirements.lock
+
+.PHONY: clean
+clean: ## remove .venv and everything generated
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache out
