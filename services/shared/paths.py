@@ -1,9 +1,9 @@
 """The public download's folder and file names, each written once.
 
-    <checkpoints>/
-      Step-Audio-Tokenizer/   linguistic_tokenizer.npy  speech_tokenizer_v1.onnx  dengcunqin/<paraformer>/…
-      Step-Audio-Chat/        config.json  *.safetensors  tokenizer.model  tokenizer_config.json
-      Step-Audio-TTS-3B/      the same four, speakers/, CosyVoice-300M-25Hz/, CosyVoice-300M-25Hz-Music/
+<checkpoints>/
+  Step-Audio-Tokenizer/   linguistic_tokenizer.npy  speech_tokenizer_v1.onnx  dengcunqin/<paraformer>/…
+  Step-Audio-Chat/        config.json  *.safetensors  tokenizer.model  tokenizer_config.json
+  Step-Audio-TTS-3B/      the same four, speakers/, CosyVoice-300M-25Hz/, CosyVoice-300M-25Hz-Music/
 """
 
 from typing import Final

@@ -2,8 +2,8 @@
 
 The two codebooks and their names in this project:
 
-    linguistic   Paraformer encoder + k-means, 1024 codes, 16.67 Hz    released code: vq02, also "semantic" in its README
-    semantic     CosyVoice S3 tokenizer, 4096 codes, 25 Hz             released code: vq06, also "acoustic" in its README
+    linguistic   Paraformer encoder + k-means, 1024 codes, 16.67 Hz   released as vq02, "semantic" in its README
+    semantic     CosyVoice S3 tokenizer, 4096 codes, 25 Hz            released as vq06, "acoustic" in its README
 
 On the wire a speech token is one integer, the codec value: linguistic codes are 0..1023 as they are, semantic codes
 are 1024..5119. Two linguistic and three semantic codes make a group of 120 ms; 41.67 tokens make a second.

@@ -49,7 +49,8 @@ def interleave(linguistic: Codes, semantic: Codes) -> NDArray[np.int64]:
         ],
         axis=1,
     )
-    return merged.reshape(groups * GROUP_TOKENS)
+    stream: NDArray[np.int64] = merged.reshape(groups * GROUP_TOKENS)
+    return stream
 
 
 def deinterleave(values: Codes) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

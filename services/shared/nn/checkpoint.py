@@ -6,6 +6,7 @@ folder is ever executed. What a tensor means is the rooms' business; this module
 
 import json
 import pickle
+import warnings
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -54,7 +55,7 @@ def read_yaml(path: Path, loader: type[yaml.SafeLoader] = yaml.SafeLoader) -> An
     """
     text = require_file(path.parent, path.name).read_bytes()
     try:
-        return yaml.load(text, Loader=loader)  # noqa: S506 - the loader is a SafeLoader by its type
+        return yaml.load(text, Loader=loader)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise CorruptFileError(f"{path} is not valid YAML ({error}); download it again") from error
 
@@ -71,7 +72,9 @@ def read_torch_state(path: Path) -> dict[str, Tensor]:
     """
     require_file(path.parent, path.name)
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+        with warnings.catch_warnings():  # torch warns of a foreign pickle before it refuses it
+            warnings.simplefilter("ignore", UserWarning)
+            content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, OSError, KeyError) as error:
         raise CorruptFileError(
             f"{path} is truncated or is no plain state dict ({_first_line(error)}); download it again"
@@ -107,7 +110,7 @@ def load_strictly(module: nn.Module, state: Mapping[str, Tensor], source: Path) 
         if name in state and state[name].shape != expected[name].shape
     ]
     complaints = [
-        f"{title}: {', '.join(names[:_NAMES_SHOWN])}{f' and {len(names) - _NAMES_SHOWN} more' if len(names) > _NAMES_SHOWN else ''}"
+        f"{title}: {_some(names)}"
         for title, names in (("missing", missing), ("unexpected", unexpected), ("wrong shape", wrong))
         if names
     ]
@@ -117,6 +120,11 @@ def load_strictly(module: nn.Module, state: Mapping[str, Tensor], source: Path) 
             "use the configuration that belongs to these weights"
         )
     module.load_state_dict(dict(state))
+
+
+def _some(names: list[str]) -> str:
+    more = len(names) - _NAMES_SHOWN
+    return ", ".join(names[:_NAMES_SHOWN]) + (f" and {more} more" if more > 0 else "")
 
 
 def _first_line(error: BaseException) -> str:

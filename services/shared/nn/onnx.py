@@ -25,5 +25,5 @@ def open_session(path: Path, *, threads: int = 1) -> Any:
     options.log_severity_level = 3
     try:
         return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # noqa: BLE001 - the package raises its own untyped exceptions for a bad file
+    except Exception as error:
         raise CorruptFileError(f"{path} is no readable ONNX network ({error}); download it again") from error
