@@ -1,0 +1,5 @@
+"""Everything that stands in front of the speech model's first token: system prompts, tags, and the layout of ids."""
+
+from services.tts.prompt.layout import PromptTokenizer, VoicePrompt, build_prompt
+from services.tts.prompt.system_prompts import HUMMING_PROMPT, NARRATOR_PROMPT, RAP_PROMPT, SPEAKER_PROMPT
+from services.tts.prompt.tags import MUSIC_TAGS, is_music, leading_tag, leading_tags, speakable, voice_entry
