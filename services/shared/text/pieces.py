@@ -47,7 +47,9 @@ def read_pieces(model: bytes) -> list[Piece]:
     Raises:
         ValueError: the bytes are no such model.
     """
-    return [_read_piece(value) for field, value in _fields(model) if field == _PIECES_FIELD and isinstance(value, bytes)]
+    return [
+        _read_piece(value) for field, value in _fields(model) if field == _PIECES_FIELD and isinstance(value, bytes)
+    ]
 
 
 def _read_piece(message: bytes) -> Piece:

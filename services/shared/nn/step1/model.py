@@ -186,11 +186,14 @@ class Step1(nn.Module):
         return torch.cat(parts, dim=1)
 
     def check_ids(self, ids: Sequence[int]) -> None:
-        """Raise what is wrong with the ids of one sequence: see `logits`."""
-        self._checked([ids])
+        """Raise what is wrong with the ids [T] of one sequence: see `logits`."""
+        self._checked([list(ids)])
 
     def _checked(self, input_ids: Any) -> Tensor:
-        ids = torch.as_tensor(input_ids)
+        try:
+            ids = torch.as_tensor(input_ids)
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise InvalidInputError(f"the prompt is no matrix of ids ({error})") from error
         if ids.ndim != 2 or ids.numel() == 0:
             raise InvalidInputError(f"the prompt has shape {list(ids.shape)}; give ids [B, T] with at least one token")
         if ids.is_floating_point() or ids.is_complex() or ids.dtype == torch.bool:

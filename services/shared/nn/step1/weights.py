@@ -28,9 +28,7 @@ _HEAD: Final = "lm_head.weight"
 _EMBEDDING: Final = "model.embed_tokens.weight"
 
 
-def load_step1(
-    folder: str | Path, *, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32
-) -> Step1:
+def load_step1(folder: str | Path, *, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32) -> Step1:
     """Load the model of a checkpoint folder (Step-Audio-Chat or Step-Audio-TTS-3B).
 
     The head is `lm_head.weight` where the files hold one, else the embedding.

@@ -1,0 +1,5 @@
+"""Generation with a language model: what to sample, and many requests at once on one model."""
+
+from services.shared.decoding.batcher import ContinuousBatcher
+from services.shared.decoding.engine import Engine, FinishReason, RequestId, StepOutput
+from services.shared.decoding.params import IdRange, SamplingParams

@@ -1,0 +1,84 @@
+"""The port to whatever generates tokens: ids go in and come out, one step at a time.
+
+The batcher of this package implements it on plain torch; an engine for GPUs implements the same. Text, prompts and
+speech are unknown here. The port is synchronous and belongs to one thread at a time; who steps it, and how results
+reach many callers, is decided around it.
+
+    submit ──> waiting ──> running ──step──> ids, ids, ids … FinishReason
+                  └───────────┴── cancel ──> FinishReason.CANCELLED in the next step
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import NewType, Protocol
+
+from services.shared.decoding.params import SamplingParams
+from services.shared.errors import StepAudioError
+
+RequestId = NewType("RequestId", int)
+
+
+class FinishReason(StrEnum):
+    """Why a request ended."""
+
+    STOP = "stop"
+    """The model gave a stop id."""
+    LENGTH = "length"
+    """max_new_tokens, or the end of the model's context, was reached; every token was delivered."""
+    CANCELLED = "cancelled"
+    ERROR = "error"
+
+
+@dataclass(frozen=True, slots=True)
+class StepOutput:
+    """What one step did for one request.
+
+    Attributes:
+        request_id: whose.
+        ids: tokens it gained, perhaps none; never a stop id.
+        finish_reason: why it ended with this step; None while it goes on.
+        error: what went wrong, with FinishReason.ERROR only.
+    """
+
+    request_id: RequestId
+    ids: tuple[int, ...]
+    finish_reason: FinishReason | None = None
+    error: StepAudioError | None = None
+
+
+class Engine(Protocol):
+    """Generates tokens for any number of requests."""
+
+    @property
+    def has_work(self) -> bool:
+        """Whether `step` has anything to do or to report."""
+
+    def submit(self, prompt_ids: Sequence[int], params: SamplingParams) -> RequestId:
+        """Queue a request; it joins the running ones in one of the next steps.
+
+        Args:
+            prompt_ids: [T] ids. A prompt must leave room for one token in the model's context; where it leaves less
+                than max_new_tokens, the reply ends there with FinishReason.LENGTH.
+            params: how to generate.
+
+        Raises:
+            InvalidInputError: the prompt is empty or holds no integers.
+            UnknownTokenError: an id of the prompt is outside the vocabulary.
+            PromptTooLongError: the prompt leaves no room.
+            InvalidOptionError: an id of `params` is outside the vocabulary.
+        """
+
+    def cancel(self, request_id: RequestId) -> None:
+        """End a request now: no step computes for it any more, the next one reports it as cancelled.
+
+        A request that has ended already is left alone: the cancellation crossed its last token on the way.
+        """
+
+    def step(self) -> list[StepOutput]:
+        """Advance every running request by at most one token, and let waiting ones join.
+
+        Returns:
+            One output for each request that gained tokens or ended. A request that went wrong ends alone; the others
+            do not notice.
+        """
