@@ -1,0 +1,156 @@
+"""The conformer encoder over speech tokens, and the length regulator that stretches its rows to mel frames.
+
+Pre-norm blocks of relative self-attention and a feed-forward, without convolution and without masks: a whole utterance
+is attended at once. Module names are those of the released flow.pt.
+
+Source: step-audio.md sections 4.1 and 4.2 (espnet's relative positions, CosyVoice 1).
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from services.vocoder.config import MEL_CHANNELS, EncoderConfig
+
+
+class ConformerEncoder(nn.Module):
+    """[B, T, input] token embeddings -> [B, T, D] rows."""
+
+    def __init__(self, config: EncoderConfig) -> None:
+        super().__init__()
+        self.size = config.output_size
+        self.embed = nn.ModuleDict(
+            {
+                "out": nn.ModuleList(
+                    [nn.Linear(config.input_size, config.output_size), nn.LayerNorm(config.output_size, eps=1e-5)]
+                )
+            }
+        )
+        self.encoders = nn.ModuleList(_Block(config) for _ in range(config.num_blocks))
+        self.after_norm = nn.LayerNorm(config.output_size, eps=1e-5)
+
+    def forward(self, embedded: Tensor) -> Tensor:
+        """Encode a whole sequence; [B, T, input] -> [B, T, D]."""
+        x = self.positioned(embedded)
+        positions = relative_positions(x.shape[1], self.size, x.device).to(x.dtype)
+        for block in self.encoders:
+            x = block(x, positions)
+        return self.after_norm(x)  # type: ignore[no-any-return]  # modules are untyped callables
+
+    def positioned(self, embedded: Tensor) -> Tensor:
+        """The input layer: projection, norm and the scale that espnet gives with its positions."""
+        projection, norm = self.embed["out"]
+        return norm(projection(embedded)) * math.sqrt(self.size)  # type: ignore[no-any-return]  # untyped modules
+
+
+class _Block(nn.Module):
+    def __init__(self, config: EncoderConfig) -> None:
+        super().__init__()
+        self.self_attn = _RelativeAttention(config.output_size, config.attention_heads)
+        self.feed_forward = nn.ModuleDict(
+            {
+                "w_1": nn.Linear(config.output_size, config.linear_units),
+                "w_2": nn.Linear(config.linear_units, config.output_size),
+            }
+        )
+        self.norm_ff = nn.LayerNorm(config.output_size, eps=1e-5)
+        self.norm_mha = nn.LayerNorm(config.output_size, eps=1e-5)
+
+    def forward(self, x: Tensor, positions: Tensor) -> Tensor:
+        x = x + self.self_attn(self.norm_mha(x), positions)
+        hidden = F.silu(self.feed_forward["w_1"](self.norm_ff(x)), inplace=True)
+        return x + self.feed_forward["w_2"](hidden)
+
+
+class _RelativeAttention(nn.Module):
+    """scores = ((q + u) k^T + shift((q + v) p^T)) / sqrt(head size)."""
+
+    def __init__(self, size: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.linear_q = nn.Linear(size, size)
+        self.linear_k = nn.Linear(size, size)
+        self.linear_v = nn.Linear(size, size)
+        self.linear_out = nn.Linear(size, size)
+        self.linear_pos = nn.Linear(size, size, bias=False)
+        self.pos_bias_u = nn.Parameter(torch.zeros(heads, size // heads))
+        self.pos_bias_v = nn.Parameter(torch.zeros(heads, size // heads))
+
+    def forward(self, x: Tensor, positions: Tensor) -> Tensor:
+        q, k, v = (self._split(layer(x)) for layer in (self.linear_q, self.linear_k, self.linear_v))  # [B, H, T, d]
+        p = self._split(self.linear_pos(positions))  # [1, H, 2T-1, d]
+        scale = q.shape[-1] ** -0.5
+        by_distance = ((q + self.pos_bias_v[:, None]) * scale) @ p.transpose(2, 3)  # [B, H, T, 2T-1]
+        mixed = F.scaled_dot_product_attention(
+            q + self.pos_bias_u[:, None], k, v, attn_mask=shift_to_keys(by_distance), scale=scale
+        )
+        return self.linear_out(mixed.transpose(1, 2).flatten(2))  # type: ignore[no-any-return]  # untyped module
+
+    def _split(self, x: Tensor) -> Tensor:
+        return x.unflatten(2, (self.heads, -1)).transpose(1, 2)
+
+
+def shift_to_keys(by_distance: Tensor) -> Tensor:
+    """Re-index scores by distance into scores by key: out[i, j] = by_distance[i, T-1-(i-j)]; a view, nothing moves.
+
+    Args:
+        by_distance: [B, H, T, 2T-1], column 0 for distance T-1 (the key lies before the query), the last for -(T-1).
+
+    Returns:
+        [B, H, T, T].
+    """
+    scores = by_distance.contiguous()
+    batch, heads, rows, columns = scores.shape
+    return scores.as_strided(
+        (batch, heads, rows, rows),
+        (heads * rows * columns, rows * columns, columns - 1, 1),
+        scores.storage_offset() + rows - 1,
+    )
+
+
+def relative_positions(length: int, size: int, device: torch.device) -> Tensor:
+    """Sinusoids of the distances T-1 .. -(T-1); [1, 2T-1, D] float32, sines in even columns, cosines in odd ones."""
+    distance = torch.arange(length - 1, -length, -1, dtype=torch.float32, device=device)[:, None]
+    rate = torch.exp(torch.arange(0, size, 2, dtype=torch.float32, device=device) * -(math.log(10000.0) / size))
+    angle = distance * rate
+    return torch.stack([torch.sin(angle), torch.cos(angle)], dim=-1).flatten(1)[None]
+
+
+class LengthRegulator(nn.Module):
+    """Stretches encoder rows to mel frames, prompt and target apart, then smooths the joined sequence."""
+
+    def __init__(self, layers: int) -> None:
+        super().__init__()
+        parts: list[nn.Module] = []
+        for _ in range(layers):
+            parts += [nn.Conv1d(MEL_CHANNELS, MEL_CHANNELS, 3, padding=1), nn.GroupNorm(1, MEL_CHANNELS), nn.Mish()]
+        parts.append(nn.Conv1d(MEL_CHANNELS, MEL_CHANNELS, 1))
+        self.model = nn.Sequential(*parts)
+
+    def forward(self, prompt: Tensor, target: Tensor) -> Tensor:
+        """Join and smooth two stretched parts; [B, M1, 80], [B, M2, 80] -> [B, 80, M1+M2]."""
+        joined = torch.cat([prompt, target], dim=1).transpose(1, 2)
+        return self.model(joined)  # type: ignore[no-any-return]  # untyped module
+
+
+def stretch(rows: Tensor, frames: int, rows_per_frame: float | None = None) -> Tensor:
+    """Linear interpolation along time with half-pixel centres; [B, T, C] -> [B, frames, C].
+
+    Args:
+        rows: at least one row when frames > 0.
+        frames: how many frames to make.
+        rows_per_frame: the step between frames in rows; by default all rows are spread over all frames. A streaming
+            caller, who does not know the total yet, gives the nominal step, so that a frame's place never moves.
+    """
+    if frames == 0:
+        return rows[:, :0]
+    if rows_per_frame is None:
+        return F.interpolate(rows.transpose(1, 2), size=frames, mode="linear", align_corners=False).transpose(1, 2)
+    place = (torch.arange(frames, dtype=torch.float64, device=rows.device) + 0.5) * rows_per_frame - 0.5
+    place = place.clamp(0, rows.shape[1] - 1)
+    left = place.long()
+    right = (left + 1).clamp(max=rows.shape[1] - 1)
+    weight = (place - left).to(rows.dtype)[None, :, None]
+    return torch.lerp(rows[:, left], rows[:, right], weight)

@@ -1,0 +1,193 @@
+"""The flow: speech tokens and a voice -> log-mel, by Euler steps along the estimated velocity.
+
+`Flow` decides how tokens, prompt and noise become one sequence and how guidance is mixed. The arithmetic of the release
+is kept; its two habits that hide mistakes are not: a token id outside the vocabulary is an error here, unless
+`released_quirks` asks for the release's silent clamp of negative ids to 0.
+
+    tokens  [prompt P | target N]  -> encoder (jointly) -> stretched apart to [M1 | M2] frames -> mu
+    state   noise [M1 | M2]        -> 10 Euler steps under mu, speaker, prompt mel         -> mel, M1 frames cut off
+
+Source: step-audio.md sections 4.1 to 4.3.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from services.shared.errors import InvalidInputError, UnknownTokenError
+from services.vocoder.config import MEL_CHANNELS, VocoderConfig
+from services.vocoder.flow.encoder import ConformerEncoder, LengthRegulator, stretch
+from services.vocoder.flow.estimator import Estimator
+from services.vocoder.voice import ArrayLike, VoiceFeatures
+
+EULER_STEPS = 10
+
+
+@dataclass(frozen=True, slots=True)
+class FrameWindow:
+    """Mel frames [start, end) of an utterance, counted from its first target frame."""
+
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Prompt:
+    tokens: Tensor  # [P]
+    mel: Tensor  # [1, M1, 80]
+    speaker: Tensor  # [1, 80]
+
+
+class Flow(nn.Module):
+    """Token to mel. Build it with `load_flow`."""
+
+    def __init__(self, config: VocoderConfig) -> None:
+        super().__init__()
+        flow = config.flow
+        self.config = flow
+        self._mel_rate_hz = config.sample_rate_hz / config.hift.hop_samples
+        self._rate = (config.sample_rate_hz, config.hift.hop_samples)
+        self.input_embedding = nn.Embedding(flow.vocab_size, flow.encoder.input_size)
+        self.spk_embed_affine_layer = nn.Linear(flow.speaker_size, MEL_CHANNELS)
+        self.encoder = ConformerEncoder(flow.encoder)
+        self.encoder_proj = nn.Linear(flow.encoder.output_size, MEL_CHANNELS)
+        self.decoder = nn.ModuleDict({"estimator": Estimator(flow.estimator)})
+        self.length_regulator = LengthRegulator(flow.regulator_layers)
+
+    @property
+    def estimator(self) -> Estimator:
+        """The velocity network."""
+        estimator = self.decoder["estimator"]
+        assert isinstance(estimator, Estimator)
+        return estimator
+
+    @property
+    def tokens_per_frame(self) -> float:
+        """The nominal step of a mel frame, in tokens."""
+        return self.config.token_rate_hz / self._mel_rate_hz
+
+    def frame_count(self, tokens: int) -> int:
+        """Mel frames of a number of tokens; the release's float arithmetic and its truncation."""
+        sample_rate_hz, hop_samples = self._rate
+        return int(tokens / self.config.token_rate_hz * sample_rate_hz / hop_samples)
+
+    @torch.inference_mode()
+    def mel(
+        self, tokens: ArrayLike, voice: VoiceFeatures, *, noise: ArrayLike | None = None, released_quirks: bool = False
+    ) -> Tensor:
+        """Synthesise the mel of a whole utterance.
+
+        Args:
+            tokens: [N] or [1, N] codec values.
+            voice: the prompt; it may be empty.
+            noise: [1, 80, M1 + M] normal noise for the prompt's and the target's frames; drawn from torch's generator
+                by default.
+            released_quirks: clamp negative ids to 0 as the release does, instead of refusing them.
+
+        Returns:
+            [1, 80, M] float32 log-mel, M = `frame_count(N)`.
+
+        Raises:
+            UnknownTokenError: an id is outside the vocabulary.
+            InvalidInputError: no tokens, too few for one frame, or a voice or noise of the wrong shape.
+        """
+        prompt = self._prompt(voice, released_quirks)
+        ids = self._ids(tokens, released_quirks)
+        frames = self.frame_count(len(ids))
+        if frames == 0:
+            raise InvalidInputError(f"{len(ids)} speech tokens are too few for one mel frame")
+        mu = self._mu(prompt, ids, frames, None)
+        return self._solve(mu, prompt, noise)
+
+    @torch.inference_mode()
+    def mel_window(
+        self, tokens: ArrayLike, voice: VoiceFeatures, window: FrameWindow, *, noise: ArrayLike | None = None
+    ) -> Tensor:
+        """Synthesise some frames of an utterance that is not complete yet.
+
+        The encoder reads all tokens, the estimator only the prompt and the window, so the cost does not grow with the
+        utterance's length. Frames lie at their nominal places, which later tokens do not move.
+
+        Args:
+            tokens: [N] codec values so far.
+            window: the frames to make, `window.end` at most `frame_count(N)`.
+            noise: [1, 80, M1 + W] noise of the prompt's and the window's frames.
+
+        Returns:
+            [1, 80, W] float32 log-mel of the window.
+
+        Raises:
+            UnknownTokenError, InvalidInputError: as `mel`, and a window outside the frames.
+        """
+        prompt = self._prompt(voice, False)
+        ids = self._ids(tokens, False)
+        if not 0 <= window.start < window.end <= self.frame_count(len(ids)):
+            raise InvalidInputError(f"frames {window.start}..{window.end} are not among those of {len(ids)} tokens")
+        mu = self._mu(prompt, ids, window.end, self.tokens_per_frame)
+        head = prompt.mel.shape[1]
+        mu = torch.cat([mu[:, :, :head], mu[:, :, head + window.start :]], dim=2)
+        return self._solve(mu, prompt, noise)
+
+    def _ids(self, tokens: ArrayLike, released_quirks: bool) -> Tensor:
+        ids = torch.as_tensor(tokens).to(device=self.encoder_proj.weight.device, dtype=torch.int64).reshape(-1)
+        if released_quirks:
+            ids = ids.clamp(min=0)
+        if len(ids) and not (0 <= int(ids.min()) and int(ids.max()) < self.config.vocab_size):
+            raise UnknownTokenError(
+                f"a speech token is outside 0..{self.config.vocab_size - 1} (found {int(ids.min())}..{int(ids.max())})"
+            )
+        return ids
+
+    def _prompt(self, voice: VoiceFeatures, released_quirks: bool) -> _Prompt:
+        weight = self.spk_embed_affine_layer.weight
+        tokens, mel, embedding = voice.as_tensors(
+            weight.device, speaker_size=self.config.speaker_size, mel_channels=MEL_CHANNELS
+        )
+        speaker = self.spk_embed_affine_layer(F.normalize(embedding, dim=1).to(weight.dtype))
+        return _Prompt(self._ids(tokens, released_quirks), mel, speaker)
+
+    def _mu(self, prompt: _Prompt, ids: Tensor, frames: int, rows_per_frame: float | None) -> Tensor:
+        """[1, 80, M1 + frames] mean of the flow."""
+        embedded = self.input_embedding(torch.cat([prompt.tokens, ids])[None])
+        rows = self.encoder_proj(self.encoder(embedded))  # [1, P+N, 80]
+        border = len(prompt.tokens)
+        return self.length_regulator(  # type: ignore[no-any-return]  # untyped module
+            stretch(rows[:, :border], prompt.mel.shape[1]), stretch(rows[:, border:], frames, rows_per_frame)
+        )
+
+    def _solve(self, mu: Tensor, prompt: _Prompt, noise: ArrayLike | None) -> Tensor:
+        """Euler steps from noise to mel; the state stays float32 whatever the networks' dtype."""
+        head = prompt.mel.shape[1]
+        if noise is None:
+            state = torch.randn(mu.shape, device=mu.device)
+        else:
+            state = torch.as_tensor(noise).to(device=mu.device, dtype=torch.float32)
+            if state.shape != mu.shape:
+                raise InvalidInputError(f"the noise is {list(state.shape)}, not {list(mu.shape)}")
+        known = torch.zeros_like(mu)
+        known[:, :, :head] = prompt.mel.transpose(1, 2)
+        conditions = self.estimator.conditions(mu, prompt.speaker, known)
+        steps, lengths = euler_grid(self.config.time_schedule)
+        guidance = self.config.guidance
+        for time, length in zip(self.estimator.times(steps.to(mu.device)), lengths.tolist(), strict=True):
+            velocity = self.estimator.velocity(state, conditions, time).float()
+            state = state + length * ((1.0 + guidance) * velocity[:1] - guidance * velocity[1:])
+        return state[:, :, head:]
+
+
+def euler_grid(schedule: str) -> tuple[Tensor, Tensor]:
+    """Times at which the velocity is estimated and the length of each step; [10], [10] float32.
+
+    Times are accumulated step by step in float32, as the release does.
+    """
+    grid = torch.linspace(0, 1, EULER_STEPS + 1)
+    if schedule == "cosine":
+        grid = 1 - torch.cos(grid * 0.5 * math.pi)
+    times, lengths = [grid[0]], [grid[1] - grid[0]]
+    for step in range(1, EULER_STEPS):
+        times.append(times[-1] + lengths[-1])
+        lengths.append(grid[step + 1] - times[-1])
+    return torch.stack(times), torch.stack(lengths)

@@ -1,0 +1,142 @@
+"""The trunk of HiFT: mel and source -> spectrum of the wave -> wave.
+
+    mel      conv_pre -> [ upsample -> + source branch -> mean of residual blocks ] per stage -> conv_post
+    source   short-time spectrum -> downsample -> residual block                 ^
+    out      magnitude and phase -> inverse short-time transform -> clamp
+
+Residual blocks run over tiles of time with as much neighbourhood as they look at, so that their many elementwise passes
+stay in a core's cache; the result is the same.
+
+Source: step-audio.md section 4.7.
+"""
+
+import math
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from services.vocoder.config import MEL_CHANNELS, HiftConfig
+from services.vocoder.hift.layers import NormedConv, PlainConv, ResBlock
+from services.vocoder.hift.source import short_spectrum, synthesis_matrix
+
+_PRE_POST_KERNEL = 7
+_MAGNITUDE_LIMIT = 1e2
+_TILE_VALUES = 4096 * 128
+"""Values of one tile of a stage: about 2 MB of float32, the size of a core's second-level cache."""
+
+
+class Trunk(nn.Module):
+    """[1, 80, M] log-mel and [1, 1, N] source -> [1, N] wave, N = M * hop."""
+
+    def __init__(self, config: HiftConfig) -> None:
+        super().__init__()
+        self._config = config
+        base, rates = config.base_channels, config.upsample_rates
+        sizes = [base >> (stage + 1) for stage in range(len(rates))]
+        spectrum = config.fft_size + 2
+        self.conv_pre = NormedConv(MEL_CHANNELS, base, _PRE_POST_KERNEL)
+        self.ups = nn.ModuleList(
+            NormedConv(2 * size, size, kernel, stride=rate, padding=(kernel - rate) // 2, transposed=True)
+            for size, kernel, rate in zip(sizes, config.upsample_kernels, rates, strict=True)
+        )
+        # How many source frames one step of each stage covers: the product of the later stages' rates.
+        covers = [math.prod(rates[stage + 1 :]) for stage in range(len(rates))]
+        self.source_downs = nn.ModuleList(
+            PlainConv(spectrum, size, 2 * cover if cover > 1 else 1, stride=cover, padding=cover // 2)
+            for size, cover in zip(sizes, covers, strict=True)
+        )
+        self.source_resblocks = nn.ModuleList(
+            ResBlock(size, kernel, dilations)
+            for size, kernel, dilations in zip(sizes, config.source_kernels, config.source_dilations, strict=True)
+        )
+        self.resblocks = nn.ModuleList(
+            ResBlock(size, kernel, dilations)
+            for size in sizes
+            for kernel, dilations in zip(config.resblock_kernels, config.resblock_dilations, strict=True)
+        )
+        self.conv_post = NormedConv(sizes[-1], spectrum, _PRE_POST_KERNEL)
+
+    @property
+    def reach_frames(self) -> int:
+        """Mel frames to each side that one frame of the wave depends on, of the mel and of the source."""
+        config = self._config
+        samples = float(_PRE_POST_KERNEL // 2)
+        frames, scale = samples, 1.0
+        blocks = len(config.resblock_kernels)
+        for stage, (rate, kernel) in enumerate(zip(config.upsample_rates, config.upsample_kernels, strict=True)):
+            frames += math.ceil(kernel / rate / 2) / scale
+            scale *= rate
+            widest = max(block.reach for block in self.resblocks[stage * blocks : (stage + 1) * blocks])
+            source = self.source_resblocks[stage].reach + 2  # its downsampling looks one step to each side
+            frames += (widest + (source if stage == 0 else 0) + 1) / scale
+        frames += (_PRE_POST_KERNEL // 2 + config.fft_size / config.fft_hop) / scale
+        return math.ceil(frames)
+
+    def forward(self, mel: Tensor, source: Tensor) -> Tensor:
+        """[1, 80, M], [1, 1, N] -> [1, N] within the audio limit."""
+        config = self._config
+        spectrum = short_spectrum(source, config.fft_size, config.fft_hop)
+        x = self.conv_pre(mel.unsqueeze(2).contiguous(memory_format=torch.channels_last))
+        last = len(self.ups) - 1
+        blocks = len(config.resblock_kernels)
+        for stage, up in enumerate(self.ups):
+            x = up(F.leaky_relu(x, config.leaky_slope, inplace=True))
+            if stage == last:
+                # One step reflected on the left: the spectrum has one frame more than 1 / hop of the samples.
+                x = torch.cat([x[..., 1:2], x], dim=3)
+            branch = self.source_resblocks[stage]
+            x.add_(_tiled(branch, self.source_downs[stage](spectrum), branch.reach))
+            x = self._mean(x, stage * blocks, blocks)
+        x = self.conv_post(F.leaky_relu(x, inplace=True))
+        return self._to_wave(x[0, :, 0].t())
+
+    def _mean(self, x: Tensor, first: int, count: int) -> Tensor:
+        blocks = self.resblocks[first : first + count]
+
+        def mean(tile: Tensor) -> Tensor:
+            total = blocks[0](tile)
+            for block in list(blocks)[1:]:
+                total.add_(block(tile))
+            return total.mul_(1.0 / count)
+
+        return _tiled(mean, x, max(block.reach for block in blocks))
+
+    def _to_wave(self, rows: Tensor) -> Tensor:
+        """[L, fft + 2] log-magnitudes and phase sines -> [1, (L - 1) * hop]."""
+        config = self._config
+        bins = config.fft_size // 2 + 1
+        magnitude = rows[:, :bins].exp().clamp_(max=_MAGNITUDE_LIMIT)
+        phase = rows[:, bins:].sin()
+        spectrum = torch.cat([magnitude * phase.cos(), magnitude * phase.sin()], dim=1)
+        frames = spectrum @ synthesis_matrix(config.fft_size, rows.device)  # [L, fft], windowed
+        window = torch.hann_window(config.fft_size, device=rows.device).square().expand(len(rows), -1)
+        hop, edge = config.fft_hop, config.fft_size // 2
+        summed, envelope = _overlap_add(frames, hop), _overlap_add(window, hop)
+        wave = (summed / envelope.clamp(min=1e-11))[edge : edge + (len(rows) - 1) * hop]
+        return wave.clamp_(-config.audio_limit, config.audio_limit)[None]
+
+
+def _overlap_add(frames: Tensor, hop: int) -> Tensor:
+    """[L, fft] frames, one every hop -> [(L - 1) * hop + fft]."""
+    count, size = frames.shape
+    pieces = frames.reshape(count, size // hop, hop)
+    out = frames.new_zeros(count + size // hop - 1, hop)
+    for shift in range(size // hop):
+        out[shift : shift + count] += pieces[:, shift]
+    return out.flatten()
+
+
+def _tiled(network: Callable[[Tensor], Tensor], x: Tensor, reach: int) -> Tensor:
+    """Run a network that looks `reach` to each side over tiles of time; the same result as in one piece."""
+    length = x.shape[3]
+    tile = max(_TILE_VALUES // x.shape[1], 8 * reach)
+    if length <= tile + reach:
+        return network(x)
+    out = torch.empty_like(x)
+    for start in range(0, length, tile):
+        end = min(start + tile, length)
+        left, right = max(start - reach, 0), min(end + reach, length)
+        out[..., start:end] = network(x[..., left:right])[..., start - left : end - left]
+    return out
