@@ -3,3 +3,13 @@
 from services.shared.decoding.batcher import ContinuousBatcher
 from services.shared.decoding.engine import Engine, FinishReason, RequestId, StepOutput
 from services.shared.decoding.params import IdRange, SamplingParams
+
+__all__ = [
+    "ContinuousBatcher",
+    "Engine",
+    "FinishReason",
+    "IdRange",
+    "RequestId",
+    "SamplingParams",
+    "StepOutput",
+]

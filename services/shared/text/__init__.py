@@ -2,3 +2,9 @@
 
 from services.shared.text.stream import StreamDecoder
 from services.shared.text.tokenizer import TextTokenizer, load_text_tokenizer
+
+__all__ = [
+    "StreamDecoder",
+    "TextTokenizer",
+    "load_text_tokenizer",
+]

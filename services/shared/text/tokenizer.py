@@ -21,7 +21,7 @@ from typing import Final
 
 import sentencepiece
 
-from services.shared.codec import CODEC_SIZE
+from services.shared.codec.codebooks import CODEC_SIZE
 from services.shared.errors import CorruptFileError, MissingFileError, TextError, UnknownTokenError
 from services.shared.text.pieces import Piece, PieceKind, read_pieces
 from services.shared.text.stream import StreamDecoder

@@ -4,3 +4,11 @@ from services.shared.nn.step1.cache import KeyValueCache
 from services.shared.nn.step1.config import Step1Config, read_step1_config
 from services.shared.nn.step1.model import Step1
 from services.shared.nn.step1.weights import load_step1
+
+__all__ = [
+    "KeyValueCache",
+    "Step1",
+    "Step1Config",
+    "load_step1",
+    "read_step1_config",
+]

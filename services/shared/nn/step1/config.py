@@ -124,6 +124,6 @@ def _eos_ids(values: Mapping[str, Any]) -> tuple[int, ...]:
     return tuple(ids)
 
 
-def _check_divides(part: int, part_key: str, whole: int, whole_key: str) -> None:
-    if whole % part:
-        raise ValueError(f"{part_key} {part} does not divide {whole_key} {whole}")
+def _check_divides(values: Mapping[str, Any], part: str, whole: str) -> None:
+    if values[whole] % values[part]:
+        raise ValueError(f"{part} {values[part]} does not divide {whole} {values[whole]}")

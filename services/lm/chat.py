@@ -1,0 +1,117 @@
+"""The chat model as the rest of the house sees it: a conversation in, the text of a reply out.
+
+It joins the tokenizer, the prompt and the batcher of one checkpoint folder. Which voice speaks the reply, and what
+stays in a history that grows too long, is decided elsewhere.
+
+Source: stepaudio.py of the release for the parameters of generation.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from services.lm.prompt import Message, SpeechContent, build_asr_prompt, build_chat_prompt
+from services.shared.decoding import ContinuousBatcher, SamplingParams
+from services.shared.errors import CorruptFileError, EmptyReplyError
+from services.shared.nn.step1 import load_step1
+from services.shared.text import TextTokenizer, load_text_tokenizer
+
+CHAT_PARAMS: Final = SamplingParams(max_new_tokens=2048, temperature=0.7, top_p=0.9, top_k=50)
+"""The release's own; its top_k is the default of the library it generates with."""
+
+ASR_PARAMS: Final = SamplingParams(max_new_tokens=2048, temperature=0)
+"""The likeliest transcript: asking twice gives the same."""
+
+_MAX_BATCH: Final = 8
+
+
+class ChatLm:
+    """Replies and transcribes; several replies may be consumed in turn and then run in one batch.
+
+    Attributes:
+        tokenizer: the checkpoint's.
+        stop_ids: <|EOT|> and the ids that config.json names as the end; they end every reply.
+    """
+
+    def __init__(self, tokenizer: TextTokenizer, batcher: ContinuousBatcher, *, eos_ids: Sequence[int]) -> None:
+        self.tokenizer = tokenizer
+        self.stop_ids = tuple(sorted({tokenizer.eot_id, *eos_ids}))
+        self._batcher = batcher
+
+    def reply(self, messages: Sequence[Message], params: SamplingParams = CHAT_PARAMS) -> Iterator[str]:
+        """Give the assistant's next turn as it is generated.
+
+        Args:
+            messages: the conversation; see `build_chat_prompt`.
+            params: how to generate; the model's own stop ids are added to them.
+
+        Returns:
+            Pieces of text, none empty. Closing the iterator ends the work for it.
+
+        Raises:
+            InvalidInputError: a prompt that cannot be built, or is too long for the model.
+            EmptyReplyError: the model stopped before the first character.
+        """
+        is_empty = True
+        for text in self._stream(build_chat_prompt(self.tokenizer, messages), params):
+            is_empty = False
+            yield text
+        if is_empty:
+            raise EmptyReplyError("the model ended its reply before the first character; try again with another seed")
+
+    def transcribe(self, tokens: Sequence[int] | NDArray[np.int64], params: SamplingParams = ASR_PARAMS) -> str:
+        """Write down what was said.
+
+        Args:
+            tokens: codec values [T], interleaved 2:3.
+            params: how to generate.
+
+        Returns:
+            The transcript; empty where the model heard nothing.
+
+        Raises:
+            InvalidInputError: no tokens, values outside the codec, or more of them than the model takes.
+        """
+        return "".join(self._stream(build_asr_prompt(self.tokenizer, SpeechContent(tokens)), params))
+
+    def _stream(self, prompt_ids: Sequence[int], params: SamplingParams) -> Iterator[str]:
+        params = replace(params, stop_ids=tuple({*params.stop_ids, *self.stop_ids}))
+        decoder = self.tokenizer.stream_decoder()
+        for token in self._batcher.generate(prompt_ids, params):
+            if text := decoder.push([token]):
+                yield text
+        if text := decoder.finish():
+            yield text
+
+
+def load_chat_lm(
+    folder: str | Path,
+    *,
+    device: str | torch.device = "cpu",
+    dtype: torch.dtype = torch.float32,
+    max_batch: int = _MAX_BATCH,
+) -> ChatLm:
+    """Load Step-Audio-Chat.
+
+    Args:
+        folder: config.json, safetensors, tokenizer.model and tokenizer_config.json.
+        device: where the network runs.
+        dtype: in what precision.
+        max_batch: replies that run at the same time.
+
+    Raises:
+        CheckpointError: the folder cannot be used; the message names the file.
+    """
+    tokenizer = load_text_tokenizer(folder)
+    model = load_step1(folder, device=device, dtype=dtype)
+    if tokenizer.vocab_size > model.config.vocab_size:
+        raise CorruptFileError(
+            f"{folder}: tokenizer.model has {tokenizer.vocab_size} pieces, config.json a vocabulary of "
+            f"{model.config.vocab_size}; use the files of one checkpoint"
+        )
+    return ChatLm(tokenizer, ContinuousBatcher(model, max_batch=max_batch), eos_ids=model.config.eos_ids)
