@@ -90,10 +90,8 @@ def _parse(values: object) -> Step1Config:
         rms_norm_eps=_epsilon(values),
         eos_ids=_eos_ids(values),
     )
-    _check_divides(config.num_attention_heads, "num_attention_heads", config.hidden_size, "hidden_size")
-    _check_divides(
-        config.num_attention_groups, "num_attention_groups", config.num_attention_heads, "num_attention_heads"
-    )
+    _check_divides(values, "num_attention_heads", "hidden_size")
+    _check_divides(values, "num_attention_groups", "num_attention_heads")
     if not all(0 <= token < config.vocab_size for token in config.eos_ids):
         raise ValueError(f"eos_token_id {list(config.eos_ids)} is outside the vocabulary of {config.vocab_size}")
     return config
