@@ -9,6 +9,8 @@ import unicodedata
 from collections.abc import Iterable
 from typing import Final
 
+from services.tts.prompt.tags import is_music, leading_tags
+
 IDEOGRAPH_S: Final = 0.23
 KANA_S: Final = 0.14
 HANGUL_S: Final = 0.20
@@ -17,6 +19,19 @@ DIGIT_S: Final = 0.25
 MARK_S: Final = 0.05
 SPACE_S: Final = 0.01
 """A mark and a space: small, but not nothing, so that an endless run of them is bounded too."""
+MAX_STRETCH: Final = 3.0
+"""Speech longer than this multiple of the estimate, plus the allowance, is a loop: the estimate errs by two at most,
+and the slowest style tag stretches by half."""
+MAX_MUSIC_STRETCH: Final = 6.0
+"""The same for rapped and hummed text, in which a syllable may be held."""
+STRETCH_ALLOWANCE_S: Final = 3.0
+"""Room for the pauses before, in and after a clause of one word."""
+
+
+def max_speech_s(text: str) -> float:
+    """Return the longest speech of a text that is not yet taken for a loop, in seconds."""
+    stretch = MAX_MUSIC_STRETCH if is_music(text) else MAX_STRETCH
+    return stretch * estimate_speech_s(text[len(leading_tags(text)) :]) + STRETCH_ALLOWANCE_S
 
 
 def estimate_speech_s(text: Iterable[str]) -> float:

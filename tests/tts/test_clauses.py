@@ -1,4 +1,4 @@
-"""Cutting text into clauses: where a cut may stand, how long a clause may be, and that arrival in pieces changes nothing."""
+"""Cutting text into clauses: where a cut may stand, how long a clause may be, in pieces as in one."""
 
 import pytest
 from hypothesis import given, settings
@@ -22,6 +22,8 @@ texts = st.text(
     ),
     max_size=120,
 )
+LONG_TEXTS = ["字" * 500, "word " * 300, "x" * 2000, "가" * 500, "1" * 400, "ア" * 600, "a\u0301" * 900]
+unbracketed_texts = texts.map(lambda text: text.translate({ord("("): None, ord("（"): None}))
 limits = st.sampled_from([ClauseLimits(), EAGER, SENTENCES, ClauseLimits(0.5, 1.0, 2.0)])
 
 
@@ -113,9 +115,7 @@ def test_a_clause_is_given_out_at_the_first_character_after_it() -> None:
     assert splitter.finish() == ["今"]
 
 
-@pytest.mark.parametrize(
-    "text", ["字" * 500, "word " * 300, "x" * 2000, "가" * 500, "1" * 400, "ア" * 600, "a\u0301" * 900]
-)
+@pytest.mark.parametrize("text", LONG_TEXTS)
 def test_no_clause_is_longer_than_the_longest(text: str) -> None:
     clauses = split_clauses(text, ClauseLimits(longest_s=10.0))
 
@@ -159,9 +159,7 @@ def test_any_chunking_gives_the_same_clauses(text: str, limits: ClauseLimits, da
 
 
 @settings(max_examples=300)
-@given(
-    texts.map(lambda text: text.translate({ord("("): None, ord("（"): None})), st.sampled_from(["", "(高兴1)"]), limits
-)
+@given(unbracketed_texts, st.sampled_from(["", "(高兴1)"]), limits)
 def test_every_speakable_character_is_spoken_once_and_in_order(text: str, tags: str, limits: ClauseLimits) -> None:
     try:
         clauses = split_clauses(tags + text, limits)

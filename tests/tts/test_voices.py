@@ -54,7 +54,7 @@ def test_the_public_list_is_read_as_utf_8_and_routes_music_to_its_own_recording(
 
 
 def test_an_unknown_voice_is_refused_with_the_known_names(registry: VoiceRegistry) -> None:
-    with pytest.raises(VoiceNotFoundError, match="'Nemo'.*Nano, Tingting"):
+    with pytest.raises(VoiceNotFoundError, match=r"'Nemo'.*Nano, Tingting"):
         registry.get("Nemo")
     with pytest.raises(VoiceNotFoundError, match="'NanoRAP'"):
         registry.for_text("Nano", "(RAP)yo")

@@ -3,3 +3,19 @@
 from services.tts.prompt.layout import PromptTokenizer, VoicePrompt, build_prompt
 from services.tts.prompt.system_prompts import HUMMING_PROMPT, NARRATOR_PROMPT, RAP_PROMPT, SPEAKER_PROMPT
 from services.tts.prompt.tags import MUSIC_TAGS, is_music, leading_tag, leading_tags, speakable, voice_entry
+
+__all__ = [
+    "HUMMING_PROMPT",
+    "MUSIC_TAGS",
+    "NARRATOR_PROMPT",
+    "RAP_PROMPT",
+    "SPEAKER_PROMPT",
+    "PromptTokenizer",
+    "VoicePrompt",
+    "build_prompt",
+    "is_music",
+    "leading_tag",
+    "leading_tags",
+    "speakable",
+    "voice_entry",
+]

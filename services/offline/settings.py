@@ -1,0 +1,48 @@
+"""What the offline pipeline can be told by the environment (STEPAUDIO_*); the command line overrides it."""
+
+from pathlib import Path
+from typing import Any, Final
+
+from pydantic import Field, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from services.lm.prompt import CHAT_SYSTEM_PROMPT
+from services.shared.errors import InvalidOptionError
+
+NANO_CHECKPOINTS: Final = Path(__file__).resolve().parents[2] / "model_repository" / "checkpoints" / "nano"
+
+
+class OfflineSettings(BaseSettings):
+    """Settings of one run; read once, in the command line.
+
+    Attributes:
+        checkpoints: folder that holds Step-Audio-Tokenizer, Step-Audio-Chat and Step-Audio-TTS-3B.
+        threads: threads of every network; more than one helps only on an idle machine.
+        seed: of all sampling and noise.
+        voice: registry entry that speaks; the checkpoint's first one if left out.
+        system: system prompt of the conversation; empty for none.
+        temperature: of the chat model; 0 takes the likeliest words.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="STEPAUDIO_", frozen=True, extra="forbid")
+
+    checkpoints: Path = NANO_CHECKPOINTS
+    threads: int = Field(default=1, ge=1, le=256)
+    seed: int = Field(default=0, ge=0, lt=2**31)
+    voice: str | None = None
+    system: str = CHAT_SYSTEM_PROMPT
+    temperature: float = Field(default=0.7, ge=0.0, le=2.0)
+
+
+def read_settings(**overrides: Any) -> OfflineSettings:  # Any: pydantic checks the values
+    """Read the environment; overrides that are None count as not given.
+
+    Raises:
+        InvalidOptionError: a value is outside its range; the message names the setting.
+    """
+    try:
+        return OfflineSettings(**{name: value for name, value in overrides.items() if value is not None})
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = "_".join(str(part) for part in first["loc"])
+        raise InvalidOptionError(f"{name} (STEPAUDIO_{name.upper()}): {first['msg']}") from error

@@ -1,0 +1,190 @@
+"""The speech model as a room: one clause of text and a voice in, whole groups of codec values out, as they are decoded.
+
+Decides how long a clause may last before it counts as a loop, and which slips of the model are mended; how ids are
+decoded, batched and cancelled is the batcher's business, and what the groups sound like the vocoder's.
+Source: the released tts.py (`generate`: temperature 0.7, top-k 50 by the library's default, repetition-aware, 8192 ids
+in all, stop at EOT); unlike it, a stream that was cut short keeps its last id, and the stream is checked.
+"""
+
+import math
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Protocol
+
+import torch
+
+from services.shared.codec import TOKEN_RATE_HZ
+from services.shared.decoding import ContinuousBatcher, SamplingParams
+from services.shared.errors import (
+    CorruptFileError,
+    EmptyReplyError,
+    GenerationError,
+    NothingToSpeakError,
+    PromptTooLongError,
+)
+from services.shared.nn.step1 import load_step1
+from services.shared.text import load_text_tokenizer
+from services.tts.alignment import Repairs, SpeechAligner
+from services.tts.prompt import PromptTokenizer, VoicePrompt, build_prompt, speakable
+from services.tts.speech_length import estimate_speech_s, max_speech_s
+
+MAX_TOTAL_TOKENS: Final = 8192
+"""Prompt and speech together, as released; the checkpoint's own limit counts when it is lower."""
+
+
+@dataclass(frozen=True, slots=True)
+class SpeechParams:
+    """How one clause is decoded.
+
+    Attributes:
+        temperature: of the sampling; 0 takes the likeliest token.
+        top_k: likeliest tokens that are sampled from.
+        seed: the same seed gives the same speech.
+    """
+
+    temperature: float = 0.7
+    top_k: int = 50
+    seed: int = 0
+
+
+class Decoder(Protocol):
+    """What decodes ids; the continuous batcher does."""
+
+    def generate(self, prompt_ids: Sequence[int], params: SamplingParams) -> Generator[int, None, None]:
+        """Yield the ids that follow the prompt, without the stop id; closing the generator cancels."""
+        ...
+
+
+class SpeechStream(Iterator[list[int]]):
+    """The groups of one clause, five codec values each, in the order of speech. Closing it cancels the decoding."""
+
+    def __init__(self, ids: Generator[int, None, None], *, tokenizer: PromptTokenizer, max_tokens: int) -> None:
+        self._aligner = SpeechAligner(tokenizer.audio_offset)
+        self._max_tokens = max_tokens
+        self._groups = self._align(ids)
+
+    @property
+    def repairs(self) -> Repairs:
+        """What was mended so far."""
+        return self._aligner.repairs
+
+    def __iter__(self) -> "SpeechStream":
+        return self
+
+    def __next__(self) -> list[int]:
+        """Return the next group.
+
+        Raises:
+            TextInSpeechError, MisalignedSpeechError: the stream is no speech.
+            EmptyReplyError: the model ended before the first group.
+            GenerationError: it did not end within the longest speech of the text.
+        """
+        return next(self._groups)
+
+    def close(self) -> None:
+        """Stop decoding; no group comes any more."""
+        self._groups.close()
+
+    def _align(self, ids: Generator[int, None, None]) -> Generator[list[int], None, None]:
+        groups = 0
+        with closing(ids):
+            for token_id in ids:
+                for group in self._aligner.push([token_id]):
+                    groups += 1
+                    yield group
+        self._aligner.finish()
+        seen = self.repairs.seen
+        if seen >= self._max_tokens:
+            raise GenerationError(
+                f"the speech did not end within {seen / float(TOKEN_RATE_HZ):.1f} s, the longest for this text; "
+                "another seed may do better"
+            )
+        if groups == 0:
+            raise EmptyReplyError(f"the speech model ended after {seen} tokens; another seed may do better")
+
+
+class SpeechLm:
+    """The speech model of one checkpoint.
+
+    Args:
+        decoder: decodes ids of the model.
+        tokenizer: the checkpoint's text tokenizer.
+        max_seq_len: the model's longest sequence in tokens.
+    """
+
+    def __init__(self, decoder: Decoder, tokenizer: PromptTokenizer, *, max_seq_len: int) -> None:
+        self._decoder = decoder
+        self._tokenizer = tokenizer
+        self._max_total_tokens = min(MAX_TOTAL_TOKENS, max_seq_len)
+
+    def speak(self, text: str, voice: VoicePrompt, params: SpeechParams | None = None) -> SpeechStream:
+        """Speak one clause; cut longer text with `split_clauses` first.
+
+        Args:
+            text: the clause, its style tags in front.
+            voice: who speaks.
+            params: how to decode; the released defaults if left out.
+
+        Returns:
+            A stream of whole groups; decoding goes on as it is read.
+
+        Raises:
+            NothingToSpeakError: the text has no speakable character.
+            PromptTooLongError: voice and text leave too little room for the speech.
+        """
+        params = params or SpeechParams()
+        if not speakable(text):
+            raise NothingToSpeakError("the text has no speakable character; give at least one letter or number")
+        prompt_ids = build_prompt(self._tokenizer, text, voice)
+        max_tokens = self._speech_budget(text, len(prompt_ids))
+        sampling = SamplingParams(
+            max_new_tokens=max_tokens,
+            temperature=params.temperature,
+            top_p=1.0,
+            top_k=params.top_k,
+            seed=params.seed,
+            stop_ids=(self._tokenizer.eot_id,),
+            repetition_aware=True,
+        )
+        ids = self._decoder.generate(prompt_ids, sampling)
+        return SpeechStream(ids, tokenizer=self._tokenizer, max_tokens=max_tokens)
+
+    def _speech_budget(self, text: str, prompt_tokens: int) -> int:
+        room = self._max_total_tokens - prompt_tokens
+        if room < _tokens(estimate_speech_s(text)) + 1:
+            raise PromptTooLongError(
+                f"the voice and the text take {prompt_tokens} of {self._max_total_tokens} tokens and leave no room for "
+                "the speech; use a shorter clip or cut the text into clauses"
+            )
+        return min(room, _tokens(max_speech_s(text)))
+
+
+def load_speech_lm(
+    folder: str | Path, *, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32, max_batch: int = 8
+) -> SpeechLm:
+    """Load the speech model of a Step-Audio-TTS-3B folder.
+
+    Args:
+        folder: holds config.json, *.safetensors, tokenizer.model and tokenizer_config.json.
+        device: where the model runs.
+        dtype: in which it computes.
+        max_batch: clauses decoded together at most.
+
+    Raises:
+        CheckpointError: a file is missing, damaged or of a wrong shape; the message names it.
+    """
+    tokenizer = load_text_tokenizer(folder)
+    model = load_step1(folder, device=device, dtype=dtype)
+    if tokenizer.vocab_size > model.config.vocab_size:
+        raise CorruptFileError(
+            f"{folder}: tokenizer.model has {tokenizer.vocab_size} pieces, config.json a vocabulary of "
+            f"{model.config.vocab_size}; use the files of one checkpoint"
+        )
+    batcher = ContinuousBatcher(model, max_batch=max_batch)
+    return SpeechLm(batcher, tokenizer, max_seq_len=model.config.max_seq_len)
+
+
+def _tokens(seconds: float) -> int:
+    return math.ceil(seconds * float(TOKEN_RATE_HZ))
