@@ -16,7 +16,7 @@ from typing import Final, Protocol
 import torch
 
 from services.shared.codec import TOKEN_RATE_HZ
-from services.shared.decoding import ContinuousBatcher, SamplingParams
+from services.shared.decoding import ContinuousBatcher, FinishReason, SamplingParams
 from services.shared.errors import (
     CorruptFileError,
     EmptyReplyError,
@@ -52,17 +52,16 @@ class SpeechParams:
 class Decoder(Protocol):
     """What decodes ids; the continuous batcher does."""
 
-    def generate(self, prompt_ids: Sequence[int], params: SamplingParams) -> Generator[int, None, None]:
-        """Yield the ids that follow the prompt, without the stop id; closing the generator cancels."""
+    def generate(self, prompt_ids: Sequence[int], params: SamplingParams) -> Generator[int, None, FinishReason]:
+        """Yield the ids that follow the prompt, without the stop id, and return why they ended; closing cancels."""
         ...
 
 
 class SpeechStream(Iterator[list[int]]):
     """The groups of one clause, five codec values each, in the order of speech. Closing it cancels the decoding."""
 
-    def __init__(self, ids: Generator[int, None, None], *, tokenizer: PromptTokenizer, max_tokens: int) -> None:
-        self._aligner = SpeechAligner(tokenizer.audio_offset)
-        self._max_tokens = max_tokens
+    def __init__(self, ids: Generator[int, None, FinishReason], *, audio_offset: int) -> None:
+        self._aligner = SpeechAligner(audio_offset)
         self._groups = self._align(ids)
 
     @property
@@ -87,16 +86,21 @@ class SpeechStream(Iterator[list[int]]):
         """Stop decoding; no group comes any more."""
         self._groups.close()
 
-    def _align(self, ids: Generator[int, None, None]) -> Generator[list[int], None, None]:
+    def _align(self, ids: Generator[int, None, FinishReason]) -> Generator[list[int], None, None]:
         groups = 0
         with closing(ids):
-            for token_id in ids:
+            while True:
+                try:
+                    token_id = next(ids)
+                except StopIteration as end:
+                    reason = end.value
+                    break
                 for group in self._aligner.push([token_id]):
                     groups += 1
                     yield group
         self._aligner.finish()
         seen = self.repairs.seen
-        if seen >= self._max_tokens:
+        if reason is FinishReason.LENGTH:
             raise GenerationError(
                 f"the speech did not end within {seen / float(TOKEN_RATE_HZ):.1f} s, the longest for this text; "
                 "another seed may do better"
@@ -149,7 +153,7 @@ class SpeechLm:
             repetition_aware=True,
         )
         ids = self._decoder.generate(prompt_ids, sampling)
-        return SpeechStream(ids, tokenizer=self._tokenizer, max_tokens=max_tokens)
+        return SpeechStream(ids, audio_offset=self._tokenizer.audio_offset)
 
     def _speech_budget(self, text: str, prompt_tokens: int) -> int:
         room = self._max_total_tokens - prompt_tokens

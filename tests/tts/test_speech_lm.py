@@ -4,7 +4,7 @@ from collections.abc import Generator, Sequence
 
 import pytest
 
-from services.shared.decoding import SamplingParams
+from services.shared.decoding import FinishReason, SamplingParams
 from services.shared.errors import (
     EmptyReplyError,
     GenerationError,
@@ -25,6 +25,14 @@ OFFSET = StubTokenizer.audio_offset
 GROUP = [3, 700, 1024, 2048, 5119]
 VOICE = VoicePrompt(speaker="Nano", text="hi", tokens=tuple(GROUP))
 
+NANO_VOICE_TOKENS = tuple(
+    int(token)
+    for token in """
+    13 205 1213 2376 3365  52 303 1165 2053 3403  332 314 1365 2164 3224  260 463 1253 2407 3484  489 168 1445 2050 3382
+    186 293 1091 2061 3222  114 145 1082 2492 3141  414 380 1267 2094 3186  453 453 1524 2253 3153  455 5 1247 2271 3295
+    """.split()
+)
+
 
 class FakeDecoder:
     """Gives fixed ids, as many as are asked for, and remembers what was asked."""
@@ -35,13 +43,14 @@ class FakeDecoder:
         self.prompt_ids: list[int] = []
         self.params: SamplingParams | None = None
 
-    def generate(self, prompt_ids: Sequence[int], params: SamplingParams) -> Generator[int, None, None]:
+    def generate(self, prompt_ids: Sequence[int], params: SamplingParams) -> Generator[int, None, FinishReason]:
         self.prompt_ids, self.params = list(prompt_ids), params
         return self._generate(params.max_new_tokens)
 
-    def _generate(self, count: int) -> Generator[int, None, None]:
+    def _generate(self, count: int) -> Generator[int, None, FinishReason]:
         try:
             yield from self.ids[:count]
+            return FinishReason.LENGTH if len(self.ids) >= count else FinishReason.STOP
         finally:
             self.closed = True
 
@@ -149,7 +158,7 @@ def test_lengths_are_estimated_by_script_and_music_may_last_longer() -> None:
 def test_the_nano_model_speaks_and_the_same_seed_speaks_the_same() -> None:
     model = load_speech_lm(NANO / TTS_FOLDER)
     voice = VoiceRegistry.load(NANO / TTS_FOLDER).get("Nano")
-    prompt = VoicePrompt(speaker=voice.prompt_speaker, text=voice.text, tokens=tuple(GROUP) * 10)
+    prompt = VoicePrompt(speaker=voice.prompt_speaker, text=voice.text, tokens=NANO_VOICE_TOKENS)
 
     first, again, other = (list(model.speak("Hello.", prompt, SpeechParams(seed=seed))) for seed in (1, 1, 2))
 
