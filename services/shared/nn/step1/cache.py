@@ -37,6 +37,7 @@ class KeyValueCache:
         self.capacity_tokens = 0
         self.lengths = [0] * slots
 
+    @torch.inference_mode()
     def reserve(self, tokens: int) -> None:
         """Make room for `tokens` in every slot; doubles, so that growing stays cheap on the whole."""
         if tokens <= self.capacity_tokens:
@@ -72,6 +73,7 @@ class KeyValueCache:
         """Views of the keys and values of `slots`, places 0..length-1: each [B, G, L, head_dim]."""
         return self._keys[layer][slots, :, :length], self._values[layer][slots, :, :length]
 
+    @torch.inference_mode()
     def move(self, source: int, target: int) -> None:
         """Copy the sequence of slot `source` to slot `target`, whose own is lost, and empty `source`."""
         length = self.lengths[source]
@@ -80,6 +82,7 @@ class KeyValueCache:
         self.lengths[target] = length
         self.lengths[source] = 0
 
+    @torch.inference_mode()
     def clear(self, slot: int) -> None:
         """Empty a slot and zero its places, for a sequence that may have left numbers that are not finite."""
         for tensor in (*self._keys, *self._values):

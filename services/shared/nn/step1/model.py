@@ -35,7 +35,8 @@ class _Span:
     """What all layers share in one call of `extend`: where the new tokens stand, and what they may see."""
 
     cache: KeyValueCache
-    slots: slice
+    slots: slice  # B of them
+    tokens: int  # T, new in each slot
     length: int  # L, keys read from each slot
     places: Tensor  # [B * G * T]
     bias: Tensor  # [B, G, H/G * T, L]
@@ -55,8 +56,8 @@ class _Attention(nn.Module):
         self.o_proj = nn.Linear(config.hidden_size, config.hidden_size, bias=False)
 
     def forward(self, x: Tensor, span: _Span) -> Tensor:
-        """x [B, T, D] -> [B, T, D]."""
-        B, T, D = x.shape
+        """x [B * T, D] -> [B * T, D]."""
+        B, T = len(span.bias), span.tokens
         G, R, d = self._groups, self._heads_per_group, self._head_dim
         keys = self.k_proj(x).view(B, T, G, d).transpose(1, 2)
         values = self.v_proj(x).view(B, T, G, d).transpose(1, 2)
@@ -64,7 +65,7 @@ class _Attention(nn.Module):
         keys, values = span.cache.read(self._layer, span.slots, span.length)
         queries = self.q_proj(x).view(B, T, G, R, d).permute(0, 2, 3, 1, 4).reshape(B, G, R * T, d)
         mixed = F.scaled_dot_product_attention(queries, keys, values, attn_mask=span.bias)
-        mixed = mixed.view(B, G, R, T, d).permute(0, 3, 1, 2, 4).reshape(B, T, D)
+        mixed = mixed.view(B, G, R, T, d).permute(0, 3, 1, 2, 4).reshape(x.shape)
         out: Tensor = self.o_proj(mixed)
         return out
 
@@ -77,7 +78,7 @@ class _FeedForward(nn.Module):
         self.down_proj = nn.Linear(config.intermediate_size, config.hidden_size, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """x [B, T, D] -> [B, T, D]."""
+        """x [B * T, D] -> [B * T, D]."""
         out: Tensor = self.down_proj(F.silu(self.gate_proj(x)) * self.up_proj(x))
         return out
 
@@ -91,7 +92,7 @@ class _Layer(nn.Module):
         self.post_attention_layernorm = nn.RMSNorm(config.hidden_size, config.rms_norm_eps)
 
     def forward(self, x: Tensor, span: _Span) -> Tensor:
-        """x [B, T, D] -> [B, T, D]."""
+        """x [B * T, D] -> [B * T, D]."""
         x = x + self.self_attn(self.input_layernorm(x), span)
         out: Tensor = x + self.mlp(self.post_attention_layernorm(x))
         return out
@@ -105,7 +106,7 @@ class _Body(nn.Module):
         self.norm = nn.RMSNorm(config.hidden_size, config.rms_norm_eps)
 
     def forward(self, input_ids: Tensor, span: _Span) -> Tensor:
-        """input_ids [B, T] -> hidden [B, T, D]."""
+        """input_ids [B * T] -> hidden [B * T, D]."""
         x = self.embed_tokens(input_ids)
         for layer in self.layers:
             x = layer(x, span)
@@ -217,7 +218,7 @@ class Step1(nn.Module):
         positions = torch.tensor(starts, device=input_ids.device)[:, None] + torch.arange(T, device=input_ids.device)
         bias = sqrt_alibi_bias(self._slopes.to(input_ids.device), positions, length)  # [B, H, T, L]
         bias = bias.view(B, self.config.num_attention_groups, -1, length).to(self.lm_head.weight.dtype)
-        span = _Span(cache, slots, length, cache.write_places(first_slot, positions), bias)
-        hidden: Tensor = self.model(input_ids, span)
+        span = _Span(cache, slots, T, length, cache.write_places(first_slot, positions), bias)
+        hidden: Tensor = self.model(input_ids.flatten(), span)
         cache.lengths[slots] = [start + T for start in starts]
-        return hidden
+        return hidden.view(B, T, -1)
