@@ -1,5 +1,6 @@
 """Speaking one clause: what the decoder is asked for, what comes out, and every way a reply can go wrong."""
 
+import re
 from collections.abc import Generator, Sequence
 
 import pytest
@@ -27,10 +28,13 @@ VOICE = VoicePrompt(speaker="Nano", text="hi", tokens=tuple(GROUP))
 
 NANO_VOICE_TOKENS = tuple(
     int(token)
-    for token in """
+    for token in re.findall(
+        r"\d+",
+        """
     13 205 1213 2376 3365  52 303 1165 2053 3403  332 314 1365 2164 3224  260 463 1253 2407 3484  489 168 1445 2050 3382
     186 293 1091 2061 3222  114 145 1082 2492 3141  414 380 1267 2094 3186  453 453 1524 2253 3153  455 5 1247 2271 3295
-    """.split()
+    """,
+    )
 )
 
 
