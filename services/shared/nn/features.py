@@ -60,7 +60,8 @@ def kaldi_fbank(samples_16k: Tensor, *, window: FbankWindow) -> Tensor:
     frames = frames - frames.mean(dim=1, keepdim=True)
     previous = F.pad(frames.unsqueeze(0), (1, 0), mode="replicate").squeeze(0)[:, :-1]
     shaped = (frames - _PREEMPHASIS * previous) * _fbank_window(window).to(frames)
-    power = torch.fft.rfft(shaped, n=_FBANK_FFT).abs().square()  # [T, 257]
+    # float64: in float32 the rounding of the strong bins shows in the weakest ones, whose logarithms are features too
+    power = torch.fft.rfft(shaped.double(), n=_FBANK_FFT).abs().square().to(frames)  # [T, 257]
     energies: Tensor = power @ _kaldi_mel_filters().to(frames).T
     return energies.clamp(min=_FBANK_EPSILON).log()
 
@@ -142,15 +143,17 @@ def _triangles(bins: Array, edges: Array) -> Array:
 
 @lru_cache(maxsize=1)
 def _kaldi_mel_filters() -> Tensor:
-    """[80, 257] triangles in the mel domain of 1127 ln(1 + f / 700); the Nyquist bin belongs to none."""
+    """[80, 257] triangles in the mel domain of 1127 ln(1 + f / 700); the Nyquist bin belongs to none.
 
-    def to_mel(hz: Array | float) -> Array:
-        return np.asarray(1127.0 * np.log(1.0 + np.asarray(hz) / 700.0))
-
-    bins = to_mel(np.arange(_FBANK_FFT // 2) * (FBANK_RATE_HZ / _FBANK_FFT))
-    edges = np.linspace(to_mel(_FBANK_LOW_HZ), to_mel(FBANK_RATE_HZ / 2), FBANK_MELS + 2)
-    filters = np.pad(_triangles(bins, edges), ((0, 0), (0, 1)))
-    return torch.from_numpy(filters.astype(np.float32))
+    In float32 throughout, like the reference: its rounding is visible in the features.
+    """
+    low, high = (1127.0 * math.log(1.0 + hz / 700.0) for hz in (_FBANK_LOW_HZ, FBANK_RATE_HZ / 2))
+    step = (high - low) / (FBANK_MELS + 1)
+    bins = 1127.0 * (1.0 + torch.arange(_FBANK_FFT // 2) * (FBANK_RATE_HZ / _FBANK_FFT) / 700.0).log()
+    number = torch.arange(FBANK_MELS)[:, None]
+    left, centre, right = (low + (number + n) * step for n in range(3))
+    filters = torch.minimum((bins - left) / (centre - left), (right - bins) / (right - centre)).clamp(min=0.0)
+    return F.pad(filters, (0, 1))
 
 
 @lru_cache(maxsize=2)

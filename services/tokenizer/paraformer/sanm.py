@@ -1,0 +1,201 @@
+"""The SAN-M encoder with memory of earlier chunks, all chunks of a call at once.
+
+The network works on windows of nine rows: five rows of overlap with the past, four new ones. Window i also attends to
+the keys and values of the first four rows of windows i-4 … i-1, at the same layer:
+
+    rows       0 . . . . 5 . . . 9
+    window i-1 [o o o o o n n n n]                         o overlap   n new
+    window i           [o o o o o n n n n]
+    memory     the rows 0..3 of each window, at most 16 of them
+
+Run window after window, layer after layer, this is fifty layers of tiny products for every 240 ms. But a layer needs
+nothing of another window that the same layer has not computed from the layer before. So the loops can be swapped: every
+layer takes all windows as one batch, and the memory of window i is a view into the batch's own rows. The result is the
+same, the products are large.
+
+Decides nothing about audio. Source: SANMEncoderChunkOpt of FunASR (streaming path); tensor names are the checkpoint's.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from services.tokenizer.paraformer.config import FEATURE_DIM, EncoderConfig
+from services.tokenizer.paraformer.frontend import CHUNK_ROWS
+
+NEW_ROWS: Final = CHUNK_ROWS
+OVERLAP_ROWS: Final = 5
+MEMORY_ROWS: Final = 16
+"""Rows of earlier windows that a window attends to: four of each of the last four."""
+
+_WINDOW_ROWS: Final = OVERLAP_ROWS + NEW_ROWS
+_MEMORY_WINDOWS: Final = MEMORY_ROWS // NEW_ROWS
+_KERNEL: Final = 11
+_LAYER_NORM_EPS: Final = 1e-12
+
+
+@dataclass(frozen=True, slots=True)
+class EncoderState:
+    """What the encoder remembers between chunks.
+
+    Attributes:
+        windows: windows done.
+        overlap: [5, 560] the last input rows, position encoding included; zeros at first.
+        memory: [layers, 16, 2 * D] keys and values side by side, oldest first; zeros where no window was yet.
+    """
+
+    windows: int
+    overlap: Tensor
+    memory: Tensor
+
+
+class SanmEncoder(nn.Module):
+    """The whole encoder; parameter names follow the checkpoint's `encoder.*`."""
+
+    def __init__(self, config: EncoderConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.encoders0 = nn.ModuleList([SanmLayer(FEATURE_DIM, config)])
+        self.encoders = nn.ModuleList([SanmLayer(config.output_size, config) for _ in range(config.num_blocks - 1)])
+        self.after_norm = nn.LayerNorm(config.output_size, eps=_LAYER_NORM_EPS)
+
+    def initial_state(self) -> EncoderState:
+        """The state before the first window."""
+        like = self.after_norm.weight
+        size = self.config.output_size
+        return EncoderState(
+            0, like.new_zeros(OVERLAP_ROWS, FEATURE_DIM), like.new_zeros(self.config.num_blocks, MEMORY_ROWS, 2 * size)
+        )
+
+    def forward(self, features: Tensor, state: EncoderState) -> tuple[Tensor, EncoderState]:
+        """Encode rows, four to a window; the last window may be shorter where the utterance ends.
+
+        Args:
+            features: [N, 560], N >= 1.
+            state: from `initial_state` or the call before.
+
+        Returns:
+            (rows [N, D], the state after them; it continues an utterance only if N is a multiple of 4).
+        """
+        rows = torch.cat([state.overlap, self._with_position(features, NEW_ROWS * state.windows)])
+        spare = -len(features) % NEW_ROWS  # rows that fill the last window up; nothing attends to them
+        windows = F.pad(rows, (0, 0, 0, spare)).unfold(0, _WINDOW_ROWS, NEW_ROWS).transpose(1, 2)  # [W, 9, 560]
+        visible = _visible_keys(state.windows, len(windows), spare, windows.device)
+        x = windows
+        memory = []
+        for layer, past in zip([*self.encoders0, *self.encoders], state.memory, strict=True):
+            x, kept = layer(x, past, visible, spare)
+            memory.append(kept)
+        encoded = self.after_norm(x[:, OVERLAP_ROWS:]).flatten(0, 1)[: len(features)]
+        overlap = rows[len(rows) - OVERLAP_ROWS :].clone()
+        return encoded, EncoderState(state.windows + len(windows), overlap, torch.stack(memory))
+
+    def _with_position(self, features: Tensor, rows_before: int) -> Tensor:
+        """Scale by sqrt(D) and add sinusoids of the row's position in the utterance, counted from 1."""
+        half = FEATURE_DIM // 2
+        position = torch.arange(1, len(features) + 1, device=features.device, dtype=torch.float32) + rows_before
+        step = torch.tensor(10_000.0, device=features.device).log() / (half - 1)
+        rate = (torch.arange(half, device=features.device) * -step).exp()
+        angle = position[:, None] * rate
+        scaled: Tensor = features * self.config.output_size**0.5
+        return scaled + torch.cat([angle.sin(), angle.cos()], dim=1).to(features)
+
+
+class SanmLayer(nn.Module):
+    """Pre-norm attention and feed-forward; the residual around attention exists only where the sizes are equal."""
+
+    def __init__(self, in_size: int, config: EncoderConfig) -> None:
+        super().__init__()
+        size = config.output_size
+        self.self_attn = SanmAttention(in_size, size, config.attention_heads)
+        self.feed_forward = _FeedForward(size, config.linear_units)
+        self.norm1 = nn.LayerNorm(in_size, eps=_LAYER_NORM_EPS)
+        self.norm2 = nn.LayerNorm(size, eps=_LAYER_NORM_EPS)
+        self._has_residual = in_size == size
+
+    def forward(self, x: Tensor, past: Tensor, visible: Tensor | None, spare: int) -> tuple[Tensor, Tensor]:
+        """[W, 9, in_size] and the memory [16, 2 * D] before it -> ([W, 9, D], the memory after it)."""
+        attended, kept = self.self_attn(self.norm1(x), past, visible, spare)
+        x = x + attended if self._has_residual else attended
+        return x + self.feed_forward(self.norm2(x)), kept
+
+
+class _FeedForward(nn.Module):
+    def __init__(self, size: int, hidden: int) -> None:
+        super().__init__()
+        self.w_1 = nn.Linear(size, hidden)
+        self.w_2 = nn.Linear(hidden, size)
+
+    def forward(self, x: Tensor) -> Tensor:
+        hidden: Tensor = self.w_1(x)
+        output: Tensor = self.w_2(hidden.relu_())
+        return output
+
+
+class SanmAttention(nn.Module):
+    """Self-attention over window and memory, plus a depthwise convolution of the window's values (FSMN)."""
+
+    def __init__(self, in_size: int, size: int, heads: int) -> None:
+        super().__init__()
+        self.linear_q_k_v = nn.Linear(in_size, 3 * size)
+        self.linear_out = nn.Linear(size, size)
+        self.fsmn_block = nn.Conv1d(size, size, _KERNEL, groups=size, bias=False)
+        self.heads = heads
+
+    def forward(self, x: Tensor, past: Tensor, visible: Tensor | None, spare: int) -> tuple[Tensor, Tensor]:
+        """As `SanmLayer.forward`."""
+        projected = self.linear_q_k_v(x)  # [W, 9, 3D]
+        size = projected.shape[-1] // 3
+        query, own = projected[..., :size], projected[..., size:]
+        own[-1, _WINDOW_ROWS - spare :] = 0.0
+        with_past, kept = _with_memory(own, past)  # [W, 16 + 9, 2D]
+        context = F.scaled_dot_product_attention(
+            self._split(query), self._split(with_past[..., :size]), self._split(with_past[..., size:]), visible
+        )
+        output = self.linear_out(context.transpose(1, 2).flatten(2))
+        attended: Tensor = output + self._fsmn(own[..., size:])
+        return attended, kept
+
+    def _split(self, x: Tensor) -> Tensor:
+        """[W, R, D] -> [W, H, R, D / H]."""
+        W, R, D = x.shape
+        return x.view(W, R, self.heads, D // self.heads).transpose(1, 2)
+
+    def _fsmn(self, values: Tensor) -> Tensor:
+        """values + depthwise convolution inside each window, as a sum of taps: windows are shorter than the kernel,
+        and a grouped convolution of so few rows costs more than eleven passes over them."""
+        taps = self.fsmn_block.weight[:, 0].T  # [11, D]
+        padded = F.pad(values, (0, 0, _KERNEL // 2, _KERNEL // 2))
+        total = values.clone()
+        for shift, tap in enumerate(taps):
+            total.addcmul_(padded[:, shift : shift + _WINDOW_ROWS], tap)
+        return total
+
+
+def _with_memory(own: Tensor, past: Tensor) -> tuple[Tensor, Tensor]:
+    """Put in front of each window the 16 rows it remembers.
+
+    Args:
+        own: [W, 9, C] keys and values of the windows.
+        past: [16, C] memory before the first window.
+
+    Returns:
+        ([W, 16 + 9, C], [16, C] memory after the last window).
+    """
+    line = torch.cat([past, own[:, :NEW_ROWS].flatten(0, 1)])  # [16 + 4W, C]
+    before = line.unfold(0, MEMORY_ROWS, NEW_ROWS)[: len(own)].transpose(1, 2)  # [W, 16, C], a view
+    return torch.cat([before, own], dim=1), line[-MEMORY_ROWS:].clone()
+
+
+def _visible_keys(windows_before: int, windows: int, spare: int, device: torch.device) -> Tensor | None:
+    """[W, 1, 1, 16 + 9] true where a key exists, or None where all do: once four windows are in the memory."""
+    if windows_before >= _MEMORY_WINDOWS and not spare:
+        return None
+    filled = torch.arange(windows_before, windows_before + windows, device=device).clamp(max=_MEMORY_WINDOWS)
+    first = MEMORY_ROWS - NEW_ROWS * filled
+    visible = torch.arange(MEMORY_ROWS + _WINDOW_ROWS, device=device) >= first[:, None]
+    visible[-1, MEMORY_ROWS + _WINDOW_ROWS - spare :] = False
+    return visible[:, None, None]
