@@ -4,10 +4,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TypeVar
-
-T = TypeVar("T")
-
 
 @dataclass(frozen=True, slots=True)
 class RoomTime:
@@ -60,16 +56,6 @@ class Stopwatch:
         finally:
             before_wall_s, before_cpu_s = self._spent.get(name, (0.0, 0.0))
             self._spent[name] = (before_wall_s + self._wall() - wall_s, before_cpu_s + self._cpu() - cpu_s)
-
-    def each(self, name: str, items: Iterator[T]) -> Iterator[T]:
-        """Pass items on, counting the time each takes to come, and not what is done with it."""
-        while True:
-            with self.room(name):
-                try:
-                    item = next(items)
-                except StopIteration:
-                    return
-            yield item
 
     def times(self, audio_s: Mapping[str, float]) -> tuple[RoomTime, ...]:
         """Give the times so far, in the order in which the rooms were first entered.

