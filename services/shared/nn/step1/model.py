@@ -25,8 +25,8 @@ from services.shared.nn.step1.alibi import alibi_slopes, sqrt_alibi_bias
 from services.shared.nn.step1.cache import KeyValueCache
 from services.shared.nn.step1.config import Step1Config
 
-# Elements of one bias [H, T, L]: 64 MiB of fp32, whatever the length of the prompt.
-_BIAS_BUDGET: Final = 1 << 24
+# Elements of one bias [H, T, L]: 128 MiB of fp32, whatever the length of the prompt.
+_BIAS_BUDGET: Final = 1 << 25
 _LONGEST_CHUNK_TOKENS: Final = 512
 
 
@@ -211,14 +211,15 @@ class Step1(nn.Module):
 
     def _hidden(self, input_ids: Tensor, cache: KeyValueCache, first_slot: int) -> Tensor:
         B, T = input_ids.shape
+        device, dtype = self.lm_head.weight.device, self.lm_head.weight.dtype
         slots = slice(first_slot, first_slot + B)
         starts = cache.lengths[slots]
         length = max(starts) + T
         cache.reserve(length)
-        positions = torch.tensor(starts, device=input_ids.device)[:, None] + torch.arange(T, device=input_ids.device)
-        bias = sqrt_alibi_bias(self._slopes.to(input_ids.device), positions, length)  # [B, H, T, L]
-        bias = bias.view(B, self.config.num_attention_groups, -1, length).to(self.lm_head.weight.dtype)
+        positions = torch.tensor(starts, device=device)[:, None] + torch.arange(T, device=device)
+        bias = sqrt_alibi_bias(self._slopes.to(device), positions, length)  # [B, H, T, L]
+        bias = bias.view(B, self.config.num_attention_groups, -1, length).to(dtype)
         span = _Span(cache, slots, T, length, cache.write_places(first_slot, positions), bias)
-        hidden: Tensor = self.model(input_ids.flatten(), span)
+        hidden: Tensor = self.model(input_ids.to(device).flatten(), span)
         cache.lengths[slots] = [start + T for start in starts]
         return hidden.view(B, T, -1)

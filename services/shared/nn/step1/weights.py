@@ -26,6 +26,7 @@ INDEX_FILE: Final = "model.safetensors.index.json"
 
 _HEAD: Final = "lm_head.weight"
 _EMBEDDING: Final = "model.embed_tokens.weight"
+_FLOATS: Final = frozenset({"F64", "F32", "F16", "BF16"})
 
 
 def load_step1(folder: str | Path, *, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32) -> Step1:
@@ -92,7 +93,13 @@ def _check_names_and_shapes(model: Step1, files: list[Path], root: Path) -> None
 def _shapes(path: Path) -> Iterator[tuple[str, list[int]]]:
     with _opened(path) as file:
         for name in file.keys():  # noqa: SIM118 - a handle, not a mapping
-            yield name, file.get_slice(name).get_shape()
+            stored = file.get_slice(name)
+            if stored.get_dtype() not in _FLOATS:
+                raise CorruptFileError(
+                    f"{path}: {name} is stored as {stored.get_dtype()}; quantized weights are not read, "
+                    "use a checkpoint in half or full precision"
+                )
+            yield name, stored.get_shape()
 
 
 def _tensors(path: Path) -> Iterator[tuple[str, Tensor]]:
