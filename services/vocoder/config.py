@@ -26,6 +26,9 @@ HIFT_FILE: Final = "hift.pt"
 SPEAKER_FILE: Final = "campplus.onnx"
 MEL_CHANNELS: Final = 80
 """The release's conditioning (mu, speaker and prompt mel beside the state) is wired for 80 mel bins."""
+SAMPLE_RATE_HZ: Final = 22_050
+HOP_SAMPLES: Final = 256
+"""Rate and hop of the prompt's mel, which the whole folder is made for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,8 +131,12 @@ def parse_text(text: str, source: Path) -> VocoderConfig:
 def parse_config(document: Mapping[str, object], source: Path) -> VocoderConfig:
     """Turn the parsed document into sizes; `source` names it in messages. Raises as `load_config` does."""
     root = _Node(document, document, source, "")
-    sample_rate_hz = root.whole("sample_rate")
-    return VocoderConfig(sample_rate_hz, _flow(root.child("flow")), _hift(root.child("hift")))
+    root.only("sample_rate", (SAMPLE_RATE_HZ,), None)
+    hift = root.child("hift")
+    config = VocoderConfig(SAMPLE_RATE_HZ, _flow(root.child("flow")), _hift(hift))
+    if config.hift.hop_samples != HOP_SAMPLES:
+        raise hift.wrong("upsample_rates", f"rates that give a hop of {HOP_SAMPLES} samples", config.hift.upsample_rates)
+    return config
 
 
 @dataclass(frozen=True, slots=True)
@@ -305,8 +312,9 @@ def _estimator(node: _Node) -> EstimatorConfig:
 def _hift(node: _Node) -> HiftConfig:
     istft = node.child("istft_params")
     node.only("in_channels", (MEL_CHANNELS,), MEL_CHANNELS)
+    node.only("sampling_rate", (SAMPLE_RATE_HZ,), None)
     config = HiftConfig(
-        sample_rate_hz=node.whole("sampling_rate"),
+        sample_rate_hz=SAMPLE_RATE_HZ,
         base_channels=node.whole("base_channels", 512),
         f0_channels=node.child("f0_predictor").whole("cond_channels", 512),
         harmonics=node.whole("nb_harmonics", 8) + 1,

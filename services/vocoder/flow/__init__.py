@@ -29,7 +29,5 @@ def load_flow(folder: str | Path, *, device: str = "cpu", dtype: torch.dtype = t
 
 
 def finish_flow(flow: Flow, *, device: str = "cpu", dtype: torch.dtype = torch.float32) -> Flow:
-    """Make a flow whose weights are in place ready to run: inference mode, device, dtype, joined weights."""
-    flow.requires_grad_(False).eval().to(device=device, dtype=dtype)
-    flow.estimator.fuse()
-    return flow
+    """Make a flow whose weights are in place ready to run: inference mode, device, dtype."""
+    return flow.requires_grad_(False).eval().to(device=device, dtype=dtype)

@@ -135,22 +135,28 @@ class LengthRegulator(nn.Module):
         return self.model(joined)  # type: ignore[no-any-return]  # untyped module
 
 
-def stretch(rows: Tensor, frames: int, rows_per_frame: float | None = None) -> Tensor:
-    """Linear interpolation along time with half-pixel centres; [B, T, C] -> [B, frames, C].
+def stretch(rows: Tensor, frames: int) -> Tensor:
+    """Spread rows evenly over frames: linear interpolation with half-pixel centres; [B, T, C] -> [B, frames, C].
 
-    Args:
-        rows: at least one row when frames > 0.
-        frames: how many frames to make.
-        rows_per_frame: the step between frames in rows; by default all rows are spread over all frames. A streaming
-            caller, who does not know the total yet, gives the nominal step, so that a frame's place never moves.
+    There is at least one row when frames > 0.
     """
     if frames == 0:
         return rows[:, :0]
-    if rows_per_frame is None:
-        return F.interpolate(rows.transpose(1, 2), size=frames, mode="linear", align_corners=False).transpose(1, 2)
-    place = (torch.arange(frames, dtype=torch.float64, device=rows.device) + 0.5) * rows_per_frame - 0.5
-    place = place.clamp(0, rows.shape[1] - 1)
-    left = place.long()
+    return F.interpolate(rows.transpose(1, 2), size=frames, mode="linear", align_corners=False).transpose(1, 2)
+
+
+def sample_rows(rows: Tensor, places: Tensor) -> Tensor:
+    """Linear interpolation at given places, which a stream knows before it knows its length.
+
+    Args:
+        rows: [B, T, C].
+        places: [M] float64 in rows; outside 0..T-1 the first or last row is taken.
+
+    Returns:
+        [B, M, C].
+    """
+    inside = places.to(rows.device).clamp(0, rows.shape[1] - 1)
+    left = inside.long()
     right = (left + 1).clamp(max=rows.shape[1] - 1)
-    weight = (place - left).to(rows.dtype)[None, :, None]
+    weight = (inside - left).to(rows.dtype)[None, :, None]
     return torch.lerp(rows[:, left], rows[:, right], weight)

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from services.shared.errors import InvalidInputError, UnknownTokenError
 from services.vocoder.config import MEL_CHANNELS, VocoderConfig
-from services.vocoder.flow.encoder import ConformerEncoder, LengthRegulator, stretch
+from services.vocoder.flow.encoder import ConformerEncoder, LengthRegulator, sample_rows, stretch
 from services.vocoder.flow.estimator import Estimator
 from services.vocoder.voice import ArrayLike, VoiceFeatures
 
@@ -28,10 +28,15 @@ EULER_STEPS = 10
 
 @dataclass(frozen=True, slots=True)
 class FrameWindow:
-    """Mel frames [start, end) of an utterance, counted from its first target frame."""
+    """Mel frames [start, end) of an utterance, counted from its first target frame.
+
+    Attributes:
+        first_token: the place in the utterance of the first token that is still known; older ones are forgotten.
+    """
 
     start: int
     end: int
+    first_token: int = 0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -39,6 +44,22 @@ class _Prompt:
     tokens: Tensor  # [P]
     mel: Tensor  # [1, M1, 80]
     speaker: Tensor  # [1, 80]
+
+
+@dataclass(frozen=True, slots=True)
+class _Grid:
+    """Where target frames lie among tokens: spread evenly over all of them, or at nominal places from `first` on."""
+
+    frames: int
+    step: float | None = None
+    first: int = 0
+    first_token: int = 0
+
+    def places(self) -> Tensor:
+        """[frames] float64 places in rows."""
+        assert self.step is not None
+        frame = torch.arange(self.first, self.first + self.frames, dtype=torch.float64)
+        return (frame + 0.5) * self.step - 0.5 - self.first_token
 
 
 class Flow(nn.Module):
@@ -99,7 +120,7 @@ class Flow(nn.Module):
         frames = self.frame_count(len(ids))
         if frames == 0:
             raise InvalidInputError(f"{len(ids)} speech tokens are too few for one mel frame")
-        mu = self._mu(prompt, ids, frames, None)
+        mu = self._mu(prompt, ids, _Grid(frames))
         return self._solve(mu, prompt, noise)
 
     @torch.inference_mode()
@@ -124,12 +145,21 @@ class Flow(nn.Module):
         """
         prompt = self._prompt(voice, False)
         ids = self._ids(tokens, False)
-        if not 0 <= window.start < window.end <= self.frame_count(len(ids)):
-            raise InvalidInputError(f"frames {window.start}..{window.end} are not among those of {len(ids)} tokens")
-        mu = self._mu(prompt, ids, window.end, self.tokens_per_frame)
+        known = self.first_frame(window.first_token)
+        if not known <= window.start < window.end <= self.frame_count(window.first_token + len(ids)):
+            raise InvalidInputError(f"frames {window.start}..{window.end} are not among those of the tokens given")
+        mu = self._mu(prompt, ids, _Grid(window.end - known, self.tokens_per_frame, known, window.first_token))
         head = prompt.mel.shape[1]
-        mu = torch.cat([mu[:, :, :head], mu[:, :, head + window.start :]], dim=2)
+        mu = torch.cat([mu[:, :, :head], mu[:, :, head + window.start - known :]], dim=2)
         return self._solve(mu, prompt, noise)
+
+    def first_frame(self, first_token: int) -> int:
+        """The first mel frame that lies within the tokens from `first_token` on."""
+        return math.ceil((first_token + 0.5) / self.tokens_per_frame - 0.5) if first_token else 0
+
+    def check_tokens(self, tokens: ArrayLike) -> None:
+        """Raise UnknownTokenError unless every id is within the vocabulary."""
+        self._ids(tokens, False)
 
     def _ids(self, tokens: ArrayLike, released_quirks: bool) -> Tensor:
         ids = torch.as_tensor(tokens).to(device=self.encoder_proj.weight.device, dtype=torch.int64).reshape(-1)
@@ -149,14 +179,16 @@ class Flow(nn.Module):
         speaker = self.spk_embed_affine_layer(F.normalize(embedding, dim=1).to(weight.dtype))
         return _Prompt(self._ids(tokens, released_quirks), mel, speaker)
 
-    def _mu(self, prompt: _Prompt, ids: Tensor, frames: int, rows_per_frame: float | None) -> Tensor:
+    def _mu(self, prompt: _Prompt, ids: Tensor, grid: _Grid) -> Tensor:
         """[1, 80, M1 + frames] mean of the flow."""
         embedded = self.input_embedding(torch.cat([prompt.tokens, ids])[None])
         rows = self.encoder_proj(self.encoder(embedded))  # [1, P+N, 80]
         border = len(prompt.tokens)
-        return self.length_regulator(  # type: ignore[no-any-return]  # untyped module
-            stretch(rows[:, :border], prompt.mel.shape[1]), stretch(rows[:, border:], frames, rows_per_frame)
-        )
+        if grid.step is None:
+            target = stretch(rows[:, border:], grid.frames)
+        else:
+            target = sample_rows(rows[:, border:], grid.places())
+        return self.length_regulator(stretch(rows[:, :border], prompt.mel.shape[1]), target)  # type: ignore[no-any-return]
 
     def _solve(self, mu: Tensor, prompt: _Prompt, noise: ArrayLike | None) -> Tensor:
         """Euler steps from noise to mel; the state stays float32 whatever the networks' dtype."""

@@ -62,17 +62,18 @@ class Trunk(nn.Module):
     def reach_frames(self) -> int:
         """Mel frames to each side that one frame of the wave depends on, of the mel and of the source."""
         config = self._config
-        samples = float(_PRE_POST_KERNEL // 2)
-        frames, scale = samples, 1.0
         blocks = len(config.resblock_kernels)
+        from_mel, from_source, scale = float(_PRE_POST_KERNEL // 2), 0.0, 1.0
         for stage, (rate, kernel) in enumerate(zip(config.upsample_rates, config.upsample_kernels, strict=True)):
-            frames += math.ceil(kernel / rate / 2) / scale
+            from_mel += kernel / rate / 2 / scale
+            from_source += kernel / rate / 2 / scale if stage else 0.0
             scale *= rate
             widest = max(block.reach for block in self.resblocks[stage * blocks : (stage + 1) * blocks])
-            source = self.source_resblocks[stage].reach + 2  # its downsampling looks one step to each side
-            frames += (widest + (source if stage == 0 else 0) + 1) / scale
-        frames += (_PRE_POST_KERNEL // 2 + config.fft_size / config.fft_hop) / scale
-        return math.ceil(frames)
+            branch = (self.source_resblocks[stage].reach + 1) / scale  # its downsampling looks one step further
+            from_mel += widest / scale
+            from_source = max(from_source, branch) + widest / scale
+        tail = _PRE_POST_KERNEL // 2 + config.fft_size / config.fft_hop  # both Fourier transforms look half a window
+        return math.ceil(max(from_mel, from_source) + tail / scale)
 
     def forward(self, mel: Tensor, source: Tensor) -> Tensor:
         """[1, 80, M], [1, 1, N] -> [1, N] within the audio limit."""

@@ -1,0 +1,165 @@
+"""Speech tokens that arrive in groups -> wave in chunks.
+
+The flow is not causal, so each pass makes a window of mel anew and keeps the part that has enough of a future:
+
+    tokens so far  |----------------------------------------------------------|
+    window         |-- prompt --|-- lookback --|=== hop: final ===|- lookahead -|
+                                               |fade|             |fade|          the next pass fades from this one
+    wave           =================================| held by HiFT |
+
+ * The encoder reads all known tokens, the estimator only prompt, lookback, hop and lookahead.
+ * Every frame has its own noise (see `noise`), so two windows agree where they overlap; a short fade takes up the rest.
+ * HiFT's wave is exact for the mel it is given, so no seam exists that the mel does not have.
+ * The first hop is short, each later one longer, up to a limit: few passes, early sound.
+
+The state is small and explicit: the room itself keeps nothing between two calls.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from services.shared.audio.crossfade import crossfade
+from services.shared.errors import InvalidOptionError
+from services.vocoder.config import HOP_SAMPLES, MEL_CHANNELS
+from services.vocoder.flow.model import Flow, FrameWindow
+from services.vocoder.hift.model import HiFT
+from services.vocoder.hift.source import Excitation
+from services.vocoder.hift.stream import HiftState, held_frames, initial_hift_state, push_mel
+from services.vocoder.noise import check_seed, mel_noise, prompt_noise, source_noise, source_phase
+from services.vocoder.voice import ArrayLike, VoiceFeatures
+
+
+@dataclass(frozen=True, slots=True)
+class StreamSettings:
+    """How a stream is cut; frames are mel frames of 11.6 ms.
+
+    Attributes:
+        first_hop_frames: wave that the first pass gives; with groups of 5 tokens pushed one by one the first chunk is
+            at most one group longer.
+        hop_growth: each pass waits for this many times the wave of the pass before,
+        max_hop_frames: … up to this.
+        lookback_frames: finished mel that a pass sees before its hop.
+        lookahead_frames: unfinished mel after the hop, made and thrown away.
+        fade_frames: of the lookahead, how much is kept for the fade into the next pass.
+        context_tokens: tokens that the encoder reads at most.
+    """
+
+    first_hop_frames: int = 26
+    hop_growth: float = 2.0
+    max_hop_frames: int = 172
+    lookback_frames: int = 86
+    lookahead_frames: int = 12
+    fade_frames: int = 8
+    context_tokens: int = 1250
+
+    def __post_init__(self) -> None:
+        if not 0 < self.first_hop_frames <= self.max_hop_frames or self.hop_growth < 1:
+            raise InvalidOptionError("hops must be above 0, grow by a factor of at least 1, and not start above the limit")
+        if not 0 <= self.fade_frames <= self.lookahead_frames or self.lookback_frames < 0:
+            raise InvalidOptionError("the fade must lie within the lookahead, and no span may be negative")
+        if self.context_tokens < 2 * (self.lookback_frames + self.lookahead_frames + self.max_hop_frames):
+            raise InvalidOptionError("the encoder must read at least two tokens a frame of the largest window")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class StreamState:
+    """Where a stream stands between two calls: plain numbers and arrays, at most 40 KB.
+
+    Attributes:
+        seed: of all noise.
+        tokens: [N] int64, the tokens that the encoder still reads.
+        first_token: place of tokens[0] in the stream.
+        made_frames: mel frames that are final.
+        overlap: [80, K] float32, the last pass's rendering of the frames after them.
+        passes: how many passes ran.
+        hift: the wave's side.
+    """
+
+    seed: int
+    tokens: NDArray[np.int64]
+    first_token: int
+    made_frames: int
+    overlap: NDArray[np.float32]
+    passes: int
+    hift: HiftState
+
+
+def initial_state(seed: int) -> StreamState:
+    """The state before the first token. Raises InvalidOptionError for a seed outside 0 .. 2^63 - 1."""
+    nothing = np.zeros((MEL_CHANNELS, 0), np.float32)
+    return StreamState(check_seed(seed), np.zeros(0, np.int64), 0, 0, nothing, 0, initial_hift_state())
+
+
+def excitation(seed: int, harmonics: int, start_frame: int, end_frame: int) -> Excitation:
+    """What is random in HiFT's source for these frames."""
+    return Excitation(
+        torch.from_numpy(source_phase(seed, harmonics)),
+        torch.from_numpy(source_noise(seed, harmonics, HOP_SAMPLES, start=start_frame, end=end_frame)),
+    )
+
+
+class Streamer:
+    """One voice room's streaming: `chunk(tokens, voice, state, final=…) -> (samples, state)`."""
+
+    def __init__(self, flow: Flow, hift: HiFT, settings: StreamSettings) -> None:
+        self._flow = flow
+        self._hift = hift
+        self._settings = settings
+
+    def chunk(
+        self, tokens: ArrayLike, voice: VoiceFeatures, state: StreamState, *, final: bool
+    ) -> tuple[NDArray[np.float32], StreamState]:
+        """Push tokens, take out the wave that is ready; see `Vocoder.chunk`."""
+        pushed = np.asarray(torch.as_tensor(tokens).cpu(), dtype=np.int64).reshape(-1)
+        self._flow.check_tokens(pushed)
+        known = np.concatenate([state.tokens, pushed])
+        frames = self._flow.frame_count(state.first_token + len(known))
+        ready = frames if final else frames - self._settings.lookahead_frames
+        waiting = StreamState(
+            state.seed, known, state.first_token, state.made_frames, state.overlap, state.passes, state.hift
+        )
+        if not final and ready - held_frames(self._hift) - state.hift.sent_frames < self._hop(state.passes):
+            return np.zeros(0, np.float32), waiting
+        mel, overlap = self._pass(voice, waiting, ready, frames)
+        samples, hift = push_mel(
+            self._hift,
+            torch.from_numpy(mel),
+            state.hift,
+            lambda start, end: excitation(state.seed, self._hift.config.harmonics, start, end),
+            final=final,
+        )
+        dropped = max(len(known) - self._settings.context_tokens, 0)
+        return samples, StreamState(
+            state.seed, known[dropped:], state.first_token + dropped, ready, overlap, state.passes + 1, hift
+        )
+
+    def _hop(self, passes: int) -> float:
+        settings = self._settings
+        growth = settings.hop_growth ** min(passes, 32)
+        return min(settings.first_hop_frames * growth, settings.max_hop_frames)
+
+    def _pass(
+        self, voice: VoiceFeatures, state: StreamState, ready: int, frames: int
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """The frames that become final, [80, ready - made], and the overlap for the next pass."""
+        made, fade = state.made_frames, self._settings.fade_frames
+        if frames <= made:
+            return state.overlap[:, :0], state.overlap[:, :0]
+        start = max(made - self._settings.lookback_frames, self._flow.first_frame(state.first_token), 0)
+        prompt_frames = torch.as_tensor(voice.mel).shape[-2]
+        noise = np.concatenate(
+            [
+                prompt_noise(state.seed, MEL_CHANNELS, prompt_frames),
+                mel_noise(state.seed, MEL_CHANNELS, start=start, end=frames),
+            ],
+            axis=2,
+        )
+        window = FrameWindow(start, frames, state.first_token)
+        made_again = self._flow.mel_window(state.tokens, voice, window, noise=noise)
+        mel = made_again[0, :, made - start :].cpu().numpy().copy()  # [80, frames - made]
+        shared = min(state.overlap.shape[1], mel.shape[1])
+        mel[:, :shared] = crossfade(state.overlap[:, :shared], mel[:, :shared])
+        return mel[:, : ready - made], mel[:, ready - made : ready - made + fade].copy()
