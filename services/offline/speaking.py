@@ -21,11 +21,14 @@ from services.tts.alignment import Repairs
 from services.tts.prompt import is_music
 from services.tts.speech_lm import SpeechParams
 from services.vocoder import change_speed, change_volume
+from services.vocoder.config import SAMPLE_RATE_HZ
+from services.vocoder.effects import MAX_SPEED, MIN_SPEED
 
 MAX_ATTEMPTS: Final = 5
 """Seeds a clause is tried with. At one slip in six clauses, five in a row are one in eight thousand."""
 PIECE_TOKENS: Final = 160 * GROUP_TOKENS
 """Recorded tokens are voiced in pieces of 19.2 s: the flow attends to all of a piece at once."""
+MAX_VOLUME: Final = 10.0
 MIN_RATE_HZ: Final = 8000
 MAX_RATE_HZ: Final = 192000
 
@@ -42,6 +45,9 @@ class SpeechOptions:
         speed: tempo ratio, pitch kept; 2 is twice as fast.
         volume: amplitude ratio.
         sample_rate_hz: of the result; the vocoder's own if None.
+
+    Raises:
+        InvalidOptionError: a value is outside its range.
     """
 
     voice: str | None = None
@@ -51,6 +57,10 @@ class SpeechOptions:
     sample_rate_hz: int | None = None
 
     def __post_init__(self) -> None:
+        if not MIN_SPEED <= self.speed <= MAX_SPEED:
+            raise InvalidOptionError(f"the speed is {MIN_SPEED:g} to {MAX_SPEED:g}, not {self.speed:g}")
+        if not 0 <= self.volume <= MAX_VOLUME:
+            raise InvalidOptionError(f"the volume is 0 to {MAX_VOLUME:g}, not {self.volume:g}")
         if self.sample_rate_hz is not None and not MIN_RATE_HZ <= self.sample_rate_hz <= MAX_RATE_HZ:
             raise InvalidOptionError(f"the output rate is {MIN_RATE_HZ} to {MAX_RATE_HZ} Hz, not {self.sample_rate_hz}")
 
@@ -182,7 +192,7 @@ class Speaker:
             return self._rooms.prepare(voice, music=music)
 
     def _finished(self, pieces: Iterable[Samples], clauses: Iterable[SpokenClause]) -> Speech:
-        options, rate_hz = self._options, self._rooms.sample_rate_hz
+        options, rate_hz = self._options, SAMPLE_RATE_HZ
         samples = np.concatenate(list(pieces))
         if options.speed != 1.0:
             samples = change_speed(samples, rate_hz, options.speed)

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+
 @dataclass(frozen=True, slots=True)
 class RoomTime:
     """The work of one room in one request.

@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile as sf
-from click.testing import Result
+from typer.testing import Result
 
 from services.offline.settings import NANO_CHECKPOINTS
 from services.shared.audio.files import read_audio
+from services.shared.audio.resample import resample
 from services.shared.codec import deinterleave
 from services.shared.paths import CHAT_FOLDER, SPEAKERS_FOLDER, TOKENIZER_FOLDER, TTS_FOLDER, VOCODER_FOLDER
 from tests.conftest import ROOT
@@ -138,8 +139,6 @@ def test_resynthesize_keeps_the_length(stepaudio: Command, tmp_path: Path) -> No
 
 @pytest.mark.parametrize("form", ["8 kHz", "stereo", "24 bit", "48 kHz float", "flac"])
 def test_every_form_of_recording_is_heard(stepaudio: Command, tmp_path: Path, form: str) -> None:
-    from services.shared.audio.resample import resample
-
     audio = read_audio(QUESTION)
     path = tmp_path / "question.wav"
     match form:
@@ -158,8 +157,8 @@ def test_every_form_of_recording_is_heard(stepaudio: Command, tmp_path: Path, fo
     result = stepaudio("transcribe", path)
 
     assert result.exit_code == 0, result.output
-    expected = "Tell me the capital of " if form == "8 kHz" else "Tell me the capital of Egypt.\n"
-    assert result.stdout.startswith(expected)
+    assert "capital of Egypt" in result.stdout
+    assert form == "8 kHz" or result.stdout == "Tell me the capital of Egypt.\n"
 
 
 def test_noise_is_heard_as_something_and_answered(stepaudio: Command, tmp_path: Path) -> None:
@@ -240,6 +239,9 @@ def test_a_recording_that_cannot_be_answered_is_refused(
         (["ask", str(QUESTION), "--text", "Hello."], "one of the two"),
         (["clone", str(QUESTION), "--clip-text", "…", "Hello."], "transcript"),
         (["say", "Hello.", "--rate", "100"], "8000 to 192000"),
+        (["say", "Hello.", "--speed", "5"], "0.25 to 4"),
+        (["say", "Hello.", "--speed", "nan"], "0.25 to 4"),
+        (["say", "Hello.", "--volume", "-1"], "0 to 10"),
         (["say", "Hello.", "--seed", "-1"], "STEPAUDIO_SEED"),
         (["say", "Hello.", "--threads", "0"], "STEPAUDIO_THREADS"),
     ],
