@@ -62,23 +62,27 @@ class SegmentPlan:
 
     Attributes:
         segment_ms: audio whose codes come out of one run.
-        context_ms: audio before it that the network sees.
+        context_ms: audio before it that the network sees; at least one group, so that no last window is too short.
         lookahead_ms: audio after it that the network waits for and sees.
 
-    A sample's code is out at most `latency_ms` after the sample came in, plus the run itself.
+    A sample's code is out at most `latency_ms` after the sample came in, plus the run itself. The defaults give a fresh
+    segment with every chunk of the linguistic encoder; what other durations agree with `whole` is measured by
+    benchmarks/segmented_agreement.py (look-ahead counts most, then context).
 
     Raises:
-        InvalidOptionError: a duration is negative, no multiple of 120 ms, the segment empty, or the sum above 30 s.
+        InvalidOptionError: a duration is no multiple of 120 ms or too short, or the sum is above 30 s.
     """
 
-    segment_ms: int = 960
+    segment_ms: int = 240
     context_ms: int = 4800
-    lookahead_ms: int = 240
+    lookahead_ms: int = 480
 
     def __post_init__(self) -> None:
         durations = (self.segment_ms, self.context_ms, self.lookahead_ms)
-        if min(durations) < 0 or self.segment_ms == 0 or any(value % GROUP_MS for value in durations):
-            raise InvalidOptionError(f"segment, context and look-ahead must be multiples of {GROUP_MS} ms: {durations}")
+        if any(value % GROUP_MS for value in durations) or min(self.segment_ms, self.context_ms) < GROUP_MS:
+            raise InvalidOptionError(f"segment and context must be multiples of {GROUP_MS} ms and no less: {durations}")
+        if self.lookahead_ms < 0:
+            raise InvalidOptionError(f"the look-ahead must not be negative: {self.lookahead_ms} ms")
         if sum(durations) * _SAMPLES_PER_MS > PIECE_SAMPLES:
             raise InvalidOptionError(f"segment, context and look-ahead exceed 30 s together: {durations} ms")
 
