@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from services.shared.errors import InvalidInputError, PromptTooLongError, UnknownTokenError
 from services.shared.nn.step1 import Step1, load_step1
+from services.shared.nn.step1 import cache as cache_module
 from services.shared.nn.step1 import model as model_module
 from services.shared.nn.step1.alibi import alibi_slopes, sqrt_alibi_bias
 from tests.conftest import golden_file, report
