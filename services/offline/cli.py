@@ -27,7 +27,11 @@ from services.shared.audio.files import read_audio
 from services.shared.errors import CheckpointError, InvalidInputError, StepAudioError, VoiceNotFoundError
 
 app = typer.Typer(
-    name="stepaudio", help="Speech to speech with Step-Audio, offline.", no_args_is_help=True, add_completion=False
+    name="stepaudio",
+    help="Speech to speech with Step-Audio, offline.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_show_locals=False,  # local values are audio and text of the user
 )
 
 CLONE_NAME: Final = "clone"
@@ -228,4 +232,4 @@ def _print_speech(run: _Run, output: Path, spoken: Spoken) -> None:
     again = f", {retries} more {'try' if retries == 1 else 'tries'} needed" if retries else ""
     _print(run, f"wav:      {output} ({spoken.speech.duration_s:.2f} s at {spoken.speech.sample_rate_hz} Hz{again})")
     run.console.print()
-    run.console.print(time_table(spoken.times))
+    run.console.print(time_table(spoken.times, run.pipeline.rooms.loading.times({})))

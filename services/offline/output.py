@@ -65,8 +65,8 @@ class OutputFile:
         self._temporary = None
 
 
-def time_table(times: Sequence[RoomTime]) -> Table:
-    """Lay out the time of each room, against the audio it handled."""
+def time_table(times: Sequence[RoomTime], loading: Sequence[RoomTime]) -> Table:
+    """Lay out the time of each room, against the audio it handled, and of loading them all."""
     table = Table(box=None, pad_edge=False)
     table.add_column("room")
     for column in ("wall s", "CPU s", "audio s", "RTF"):
@@ -75,4 +75,6 @@ def time_table(times: Sequence[RoomTime]) -> Table:
         audio = f"{time.audio_s:.2f}" if time.audio_s else ""
         rtf = f"{time.rtf:.3f}" if time.rtf is not None else ""
         table.add_row(time.room, f"{time.wall_s:.2f}", f"{time.cpu_s:.2f}", audio, rtf)
+    wall_s, cpu_s = sum(time.wall_s for time in loading), sum(time.cpu_s for time in loading)
+    table.add_row("loading", f"{wall_s:.2f}", f"{cpu_s:.2f}")
     return table

@@ -20,6 +20,7 @@ from services.offline.rooms import Rooms
 from services.offline.speaking import Speaker, Speech, SpeechOptions
 from services.offline.timing import RoomTime, Stopwatch
 from services.shared.audio.files import Audio
+from services.shared.audio.pcm import as_mono
 from services.shared.codec import GROUP_MS, TOKEN_RATE_HZ
 from services.shared.errors import EmptyAudioError, EmptyReplyError, NothingToSpeakError, PromptTooLongError, TextError
 from services.tokenizer import SpeechTokens
@@ -199,7 +200,7 @@ class OfflinePipeline:
                 f"the recording has {recording.duration_s:.0f} s; "
                 f"this chat model takes at most {self.longest_recording_s:.0f} s"
             )
-        if float(np.abs(recording.samples).max()) < SILENT_PEAK:
+        if float(np.abs(as_mono(recording.samples)).max()) < SILENT_PEAK:
             raise EmptyAudioError("the recording is silent; check the microphone or the file")
         return self._tokens(recording, watch)
 

@@ -171,6 +171,15 @@ def test_noise_is_heard_as_something_and_answered(stepaudio: Command, tmp_path: 
     assert "answered: " in result.stdout
 
 
+def test_speaking_needs_no_chat_model(stepaudio: Command, tmp_path: Path) -> None:
+    checkpoints = tmp_path / "checkpoints"
+    shutil.copytree(NANO_CHECKPOINTS, checkpoints, ignore=shutil.ignore_patterns(CHAT_FOLDER), copy_function=os.symlink)
+
+    result = stepaudio("say", "Hello.", "-o", tmp_path / "a.wav", "--checkpoints", checkpoints)
+
+    assert result.exit_code == 0, result.output
+
+
 # Wrong input.
 
 
@@ -290,7 +299,7 @@ def test_a_missing_file_of_the_checkpoint_is_named(
     stepaudio: Command, tmp_path: Path, arguments: list[str], lost: str
 ) -> None:
     checkpoints = tmp_path / "checkpoints"
-    shutil.copytree(NANO_CHECKPOINTS, checkpoints, copy_function=os.link)
+    shutil.copytree(NANO_CHECKPOINTS, checkpoints, copy_function=os.symlink)
     (checkpoints / lost).unlink()
 
     result = stepaudio(*arguments, "-o", tmp_path / "a.wav", "--checkpoints", checkpoints)
@@ -304,7 +313,7 @@ def test_a_folder_that_is_not_there_is_named(stepaudio: Command, tmp_path: Path)
 
 def test_a_song_without_the_music_vocoder_says_what_to_download(stepaudio: Command, tmp_path: Path) -> None:
     checkpoints = tmp_path / "checkpoints"
-    shutil.copytree(NANO_CHECKPOINTS, checkpoints, copy_function=os.link)
+    shutil.copytree(NANO_CHECKPOINTS, checkpoints, copy_function=os.symlink)
     speakers = checkpoints / TTS_FOLDER / SPEAKERS_FOLDER
     (speakers / "speakers_info.json").unlink()
     (speakers / "speakers_info.json").write_text('{"Nano": "My name is Nano.", "NanoRAP": "My name is Nano."}')
