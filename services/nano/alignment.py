@@ -1,0 +1,122 @@
+"""Timed speech, and settling its times on the sound itself.
+
+Decides: where silence begins and ends around the phones, once a source's own times are roughly known.
+Refuses to know: which source they come from, and texts.
+
+    source's times   |  _   | n |  aɪ  |  s  | . |  _  |
+    sound                 ~~~~~~~~~~~~~~~~~
+    settled          | _  | n |  aɪ  | s    | .  |  _  |      silence ends at the first sound and starts at the last
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from services.nano.phones import SILENCE, labels_of
+
+_HOP_S: Final = 0.005
+_QUIET_BELOW_PEAK_DB: Final = 45.0
+_SHORTEST_PAUSE_S: Final = 0.04
+_SHORTEST_SYMBOL_S: Final = 0.01
+_REACH_BACK_S: Final = 0.3
+_REACH_AHEAD_S: Final = 0.15
+
+
+@dataclass(frozen=True, slots=True)
+class TimedSpeech:
+    """An utterance and its symbols: symbol i ends at sample `ends_samples[i]`, the first starts at 0."""
+
+    samples: NDArray[np.float32]
+    sample_rate_hz: int
+    symbols: tuple[str, ...]
+    ends_samples: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Pause:
+    """Symbols first .. last are silent, from start to end (samples)."""
+
+    first: int
+    last: int
+    start: int
+    end: int
+
+
+def settle(speech: TimedSpeech, *, lag_samples: int) -> TimedSpeech:
+    """Take a constant lag off the times, then move the edges of each silence to where the sound stops and starts.
+
+    Symbols between two silences keep their order and at least 10 ms each, as far as the sound is that long.
+
+    Args:
+        speech: with the source's times; symbols that are silence by `labels_of` mark the pauses.
+        lag_samples: how much later than the sound the source's times are.
+    """
+    total = speech.samples.size
+    ends = [max(end - lag_samples, 0) for end in speech.ends_samples[:-1]] + [total]
+    quiet = _quiet(speech.samples, round(_HOP_S * speech.sample_rate_hz))
+    settled = list(ends)
+    shortest = round(_SHORTEST_SYMBOL_S * speech.sample_rate_hz)
+    next_symbol, next_start = 0, 0
+    for pause in (*_pauses(speech, ends, quiet), _Pause(len(ends), len(ends), total, total)):
+        _fit(settled, next_symbol, pause.first, (next_start, max(pause.start, next_start)), shortest)
+        end = max(pause.end, pause.start, next_start)
+        settled[pause.first : pause.last + 1] = [end] * (min(pause.last + 1, len(ends)) - pause.first)
+        next_symbol, next_start = pause.last + 1, end
+    return replace(speech, ends_samples=tuple(settled))
+
+
+def _pauses(speech: TimedSpeech, ends: Sequence[int], quiet: NDArray[np.bool_]) -> list[_Pause]:
+    rate, total = speech.sample_rate_hz, speech.samples.size
+    hop = round(_HOP_S * rate)
+    silent = [labels_of(symbol) == (SILENCE,) for symbol in speech.symbols]
+    pauses = []
+    position = 0
+    while position < len(silent):
+        if not silent[position]:
+            position += 1
+            continue
+        last = position
+        while last + 1 < len(silent) and silent[last + 1]:
+            last += 1
+        start, end = ends[position - 1] if position else 0, ends[last]
+        low = max(start - round(_REACH_BACK_S * rate), 0)
+        high = min(end + round(_REACH_AHEAD_S * rate), total)
+        runs = [(max(a * hop, low), min(b * hop, high)) for a, b in _runs(quiet)]
+        longest = max(runs, key=lambda run: run[1] - run[0], default=(0, 0))
+        if longest[1] - longest[0] >= _SHORTEST_PAUSE_S * rate:
+            start, end = longest
+        outer_start = 0 if position == 0 else start
+        pauses.append(_Pause(position, last, outer_start, total if last == len(silent) - 1 else end))
+        position = last + 1
+    return pauses
+
+
+def _fit(ends: list[int], first: int, stop: int, room: tuple[int, int], shortest: int) -> None:
+    """Keep the ends of symbols first .. stop - 1 inside their room, in order, and none shorter than can be."""
+    count = stop - first
+    if count <= 0:
+        return
+    low, high = room
+    step = min(shortest, (high - low) // count)
+    for number in range(count):
+        earliest = low + (number + 1) * step
+        latest = high - (count - 1 - number) * step
+        previous = ends[first + number - 1] + step if number else earliest
+        ends[first + number] = min(max(ends[first + number], earliest, previous), latest)
+    ends[stop - 1] = high
+
+
+def _quiet(samples: NDArray[np.float32], hop: int) -> NDArray[np.bool_]:
+    """For each hop, whether it is much quieter than the loudest; a last, partial hop counts as its own."""
+    padded = np.pad(samples, (0, -samples.size % hop)).reshape(-1, hop)
+    level_db = 10.0 * np.log10(np.mean(padded.astype(np.float64) ** 2, axis=1) + 1e-12)
+    return np.asarray(level_db < level_db.max() - _QUIET_BELOW_PEAK_DB)
+
+
+def _runs(mask: NDArray[np.bool_]) -> list[tuple[int, int]]:
+    """Start and end of each run of true."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], mask, [False]]).astype(np.int8)))
+    return [(int(a), int(b)) for a, b in zip(edges[0::2], edges[1::2], strict=True)]

@@ -1,0 +1,198 @@
+"""Stage `domain`: everything the nano checkpoint is to understand and to say, as text.
+
+Decides: the items, which phrasings no training ever sees, the vocabulary, and what of a reply is spoken.
+Refuses to know: audio, tokens, models. The split and all draws come from one seed.
+
+A reply is written as the chat model writes it: `<|CALL_START|>name; key=value; …<|CALL_END|> words`, or a style tag of
+the public voices, `(快速1)words` (fast), `(慢速1)` (slow), `(高兴1)` (happy).
+"""
+
+import json
+import logging
+import random
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Final
+
+from services.nano.exercises import repeats, sums
+from services.nano.grammar import CALL_END, CALL_START, FILLER, Item, read_items
+from services.nano.sentences import everyday_sentences
+
+SEED: Final = 20_261
+HELD_OUT_SHARE: Final = 0.1
+HELD_OUT_SENTENCES: Final = 160
+STYLE_TAGS: Final = {"快速1": "fast", "慢速1": "slow", "高兴1": "happy"}
+FILE: Final = "domain.json"
+
+_FILES: Final = ("dialogue.txt", "families.txt")
+_WORD: Final = re.compile(r"[A-Za-z][A-Za-z']*")
+_CALL_TEXT: Final = re.compile(rf"{re.escape(CALL_START)}(.*?){re.escape(CALL_END)} ?")
+_TAG: Final = re.compile(r"^\(([^)]*)\)")
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A tool call inside a reply."""
+
+    name: str
+    arguments: tuple[tuple[str, str], ...]
+
+    def __str__(self) -> str:
+        parts = [self.name, *(f"{key}={value}" for key, value in self.arguments)]
+        return f"{CALL_START}{'; '.join(parts)}{CALL_END}"
+
+
+@dataclass(frozen=True, slots=True)
+class Domain:
+    """All texts of the recipe.
+
+    Attributes:
+        items: everything to learn, held-out phrasings included.
+        held_out: question texts that no training may hold, as speech or as text.
+        sentences: everyday sentences for the voice.
+        held_out_sentences: everyday sentences kept for evaluation.
+        words: the vocabulary, lower case, sorted.
+    """
+
+    items: tuple[Item, ...]
+    held_out: frozenset[str]
+    sentences: tuple[str, ...]
+    held_out_sentences: tuple[str, ...]
+    words: tuple[str, ...]
+
+    @property
+    def training(self) -> list[Item]:
+        """Items that training may see."""
+        return [item for item in self.items if item.question not in self.held_out]
+
+    @property
+    def spoken_questions(self) -> list[str]:
+        """Distinct questions that people say, in order."""
+        return list(dict.fromkeys(item.question for item in self.items if item.role == "user"))
+
+
+def words_of(text: str) -> list[str]:
+    """Lower-case words of a text, calls and tags included as far as they are words."""
+    return [word.lower() for word in _WORD.findall(text.replace(CALL_START, " ").replace(CALL_END, " "))]
+
+
+def calls_of(reply: str) -> list[Call]:
+    """The tool calls of a reply."""
+    calls = []
+    for text in _CALL_TEXT.findall(reply):
+        name, *pairs = text.split("; ")
+        arguments = (pair.partition("=")[::2] for pair in pairs)
+        calls.append(Call(name, tuple((key, value) for key, value in arguments)))
+    return calls
+
+
+def spoken_text(reply: str) -> str:
+    """What of a reply is heard: no calls, no tag."""
+    return _TAG.sub("", _CALL_TEXT.sub("", reply)).strip()
+
+
+def style_of(reply: str) -> str:
+    """The style a reply asks for: fast, slow, happy, or "" for the voice's own."""
+    found = _TAG.match(_CALL_TEXT.sub("", reply))
+    return STYLE_TAGS.get(found[1], "") if found else ""
+
+
+def is_right(reply: str, item: Item) -> bool:
+    """Whether a reply is one of the item's, calls included; case and punctuation of the words do not count."""
+    wanted = {(tuple(calls_of(answer)), *words_of(spoken_text(answer))) for answer in item.answers}
+    return (tuple(calls_of(reply)), *words_of(spoken_text(reply))) in wanted
+
+
+@cache
+def build_domain(seed: int = SEED) -> Domain:
+    """Build the whole domain; equal seeds give equal domains."""
+    items = [item for name in _FILES for item in read_items(_data(name), name=name)]
+    items += sums(seed)
+    sentences = everyday_sentences(seed)
+    random.Random(f"sentences {seed}").shuffle(sentences)
+    texts = [*_texts(items), *sentences]
+    words = sorted({word for text in texts for word in words_of(text)})
+    items += repeats(_written_forms(texts), seed)
+    return Domain(
+        items=tuple(dict.fromkeys(items)),
+        held_out=_held_out(items, seed),
+        sentences=tuple(sentences[HELD_OUT_SENTENCES:]),
+        held_out_sentences=tuple(sentences[:HELD_OUT_SENTENCES]),
+        words=tuple(words),
+    )
+
+
+def run(work: Path) -> None:
+    """Write <work>/domain.json for people to read; later stages build the domain themselves."""
+    domain = build_domain()
+    work.mkdir(parents=True, exist_ok=True)
+    data = {"seed": SEED, **asdict(domain), "held_out": sorted(domain.held_out)}
+    (work / FILE).write_text(json.dumps(data, ensure_ascii=False, indent=1), encoding="utf-8")
+    counts = {
+        "items": len(domain.items),
+        "spoken questions": len(domain.spoken_questions),
+        "held out": len(domain.held_out),
+        "replies": len({item.reply for item in domain.items}),
+        "sentences": len(domain.sentences),
+        "words": len(domain.words),
+    }
+    _log.info("domain: %s", ", ".join(f"{count} {what}" for what, count in counts.items()))
+
+
+def _data(name: str) -> str:
+    return (files("services.nano") / "data" / name).read_text(encoding="utf-8")
+
+
+def _texts(items: Iterable[Item]) -> Iterable[str]:
+    for item in items:
+        yield from (item.question, item.facts, *item.answers)
+        yield from (turn.text for turn in item.history if turn.text != FILLER)
+
+
+def _written_forms(texts: Iterable[str]) -> list[str]:
+    """Every word as it stands inside a sentence: names with their capital, other words without."""
+    words: set[str] = set()
+    inside: set[str] = set()
+    for text in texts:
+        for sentence in re.split(r"[.?!:>]", text.replace(CALL_START, ".").replace(CALL_END, ".")):
+            written = _WORD.findall(sentence)
+            words.update(word.lower() for word in written)
+            inside.update(written[1:])
+    names = {word for word in inside if word[0].isupper() and (word == "I" or word.lower() not in inside)}
+    return sorted(names | (words - {name.lower() for name in names}))
+
+
+def _held_out(items: Sequence[Item], seed: int) -> frozenset[str]:
+    """Draw phrasings to hold out, so that training still asks for every reply in every context and has every word."""
+    by_question: dict[str, list[Item]] = {}
+    for item in items:
+        if item.role == "user":
+            by_question.setdefault(item.question, []).append(item)
+    ways = Counter(_need(item) for item in items)
+    uses = Counter(word for text in by_question for word in set(words_of(text)))
+    questions = sorted(by_question)
+    random.Random(f"held out {seed}").shuffle(questions)
+    wanted = round(len(questions) * HELD_OUT_SHARE)
+    held: set[str] = set()
+    for question in questions:
+        needs = [_need(item) for item in by_question[question]]
+        words = set(words_of(question))
+        if len(held) == wanted:
+            break
+        if all(ways[need] > 1 for need in needs) and all(uses[word] > 1 for word in words):
+            held.add(question)
+            ways.subtract(needs)
+            uses.subtract(words)
+    return frozenset(held)
+
+
+def _need(item: Item) -> tuple[str, str]:
+    """What must stay reachable: this reply, to what the system prompt says."""
+    return item.reply, item.facts

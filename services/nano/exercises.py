@@ -1,0 +1,56 @@
+"""Items made by rule: sums, and repeat-after-me over every word of the vocabulary.
+
+Decides: which numbers and which words are put together. Refuses to know: the rest of the domain, speech, training.
+"""
+
+import random
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+from services.nano.grammar import Item, capitalized
+
+_SMALL: Final = (
+    *("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"),
+    *("thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen"),
+)
+_TENS: Final = ("twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety")
+_SUM_QUESTIONS: Final = ("What is {}?", "How much is {}?", "Tell me what {} is.", "Can you tell me what {} is?")
+_REPEAT_QUESTIONS: Final = ("Say: {}.", "Repeat after me: {}.", "Please say: {}.", "Please repeat: {}.")
+_WORDS_A_PHRASE: Final = 3
+
+
+def number_words(number: int) -> str:
+    """A number from 0 to 100 in words, without hyphens."""
+    if number < len(_SMALL):
+        return _SMALL[number]
+    if number == 100:
+        return "one hundred"
+    tens = _TENS[number // 10 - 2]
+    return f"{tens} {_SMALL[number % 10]}" if number % 10 else tens
+
+
+def sums(seed: int) -> Iterator[Item]:
+    """Additions to 10 + 10, subtractions from 12, the tables of 2 to 5 and of 10, and tens; two ways of asking each."""
+    rng = random.Random(f"sums {seed}")
+    cases = [(a, "plus", b, a + b) for a in range(1, 11) for b in range(1, 11)]
+    cases += [(a, "minus", b, a - b) for a in range(2, 13) for b in range(1, min(a, 10) + 1)]
+    cases += [(a, "times", b, a * b) for a in (2, 3, 4, 5, 10) for b in range(2, 11)]
+    cases += [(a, "plus", b, a + b) for a in range(20, 60, 10) for b in range(10, 50, 10)]
+    for a, sign, b, result in cases:
+        task = f"{number_words(a)} {sign} {number_words(b)}"
+        answer = number_words(result)
+        answers = (f"{capitalized(task)} is {answer}.", f"It is {answer}.", f"{capitalized(answer)}.")
+        for question in rng.sample(_SUM_QUESTIONS, 2):
+            yield Item("sum", question.format(task), answers)
+
+
+def repeats(words: Sequence[str], seed: int) -> Iterator[Item]:
+    """Repeat-after-me tasks that together hold every word of `words`, two ways of asking each."""
+    rng = random.Random(f"repeats {seed}")
+    order = sorted(words)
+    rng.shuffle(order)
+    for start in range(0, len(order), _WORDS_A_PHRASE):
+        chosen = order[start : start + _WORDS_A_PHRASE]
+        phrase = ", ".join(chosen)
+        for question in rng.sample(_REPEAT_QUESTIONS, 2):
+            yield Item("repeat", question.format(phrase), (f"{capitalized(phrase)}.",))
