@@ -113,7 +113,9 @@ class PlainVocoder:
     def mel(self, tokens: Tensor, voice: VoiceFeatures, noise: Tensor) -> Tensor:
         """[N], voice, [1, 80, M1 + M] -> [1, 80, M]."""
         s, flow = self._flow, self._config.flow
-        prompt_tokens, prompt_mel, embedding = voice.as_tensors(noise.device, speaker_size=flow.speaker_size, mel_channels=80)
+        prompt_tokens, prompt_mel, embedding = voice.as_tensors(
+            noise.device, speaker_size=flow.speaker_size, mel_channels=80
+        )
         speaker = _linear(s, "spk_embed_affine_layer", F.normalize(embedding, dim=1))
         ids = torch.cat([prompt_tokens, tokens.reshape(-1)]).clamp(min=0)
         rows = _linear(s, "encoder_proj", _encode(s, flow, F.embedding(ids, s["input_embedding.weight"])[None]))
@@ -260,7 +262,8 @@ def _transformer(s: State, name: str, rows: Tensor, heads: int) -> Tensor:
 
 def _weight(s: State, name: str) -> Tensor:
     direction = s[f"{name}.weight_v"]
-    return direction * (s[f"{name}.weight_g"] / direction.norm(dim=(1, 2), keepdim=True))
+    length: Tensor = direction.norm(dim=(1, 2), keepdim=True)
+    return direction * (s[f"{name}.weight_g"] / length)
 
 
 def _normed(s: State, name: str, x: Tensor, dilation: int = 1) -> Tensor:
@@ -324,4 +327,5 @@ def _decode(s: State, hift: HiftConfig, mel: Tensor, source: Tensor) -> Tensor:
     bins = hift.fft_size // 2 + 1
     magnitude, phase = x[:, :bins].exp().clamp(max=1e2), x[:, bins:].sin()
     wave = torch.istft(torch.polar(magnitude, phase), hift.fft_size, hift.fft_hop, window=window)
-    return wave.clamp(-hift.audio_limit, hift.audio_limit)
+    limited: Tensor = wave.clamp(-hift.audio_limit, hift.audio_limit)
+    return limited

@@ -1,10 +1,10 @@
 """The vocoder room: speech tokens -> wave. Its doors: `load_vocoder`, `VoiceFeatures`, and the effects on a wave.
 
-    config.py    cosyvoice.yaml as data          noise.py      noise by seed and frame
-    flow/        tokens -> log-mel               hift/         log-mel -> wave
-    speaker/     clip -> embedding               voice.py      a voice as the flow reads it
-    streaming.py tokens in groups -> chunks      vocoder.py    all of it together
-    effects.py   speed, volume
+config.py    cosyvoice.yaml as data          noise.py      noise by seed and frame
+flow/        tokens -> log-mel               hift/         log-mel -> wave
+speaker/     clip -> embedding               voice.py      a voice as the flow reads it
+streaming.py tokens in groups -> chunks      vocoder.py    all of it together
+effects.py   speed, volume
 """
 
 from services.vocoder.effects import change_speed, change_volume
@@ -15,8 +15,8 @@ from services.vocoder.voice import VoiceFeatures
 __all__ = [
     "StreamSettings",
     "StreamState",
-    "VoiceFeatures",
     "Vocoder",
+    "VoiceFeatures",
     "change_speed",
     "change_volume",
     "load_vocoder",

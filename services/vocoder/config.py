@@ -124,7 +124,7 @@ def load_config(folder: str | Path) -> VocoderConfig:
 
 def parse_text(text: str, source: Path) -> VocoderConfig:
     """Read the text of a `cosyvoice.yaml`; `source` names it in messages. Raises as `load_config` does."""
-    document = yaml.load(text, Loader=_TaggedLoader)  # noqa: S506 - a SafeLoader by its type
+    document = yaml.load(text, Loader=_TaggedLoader)
     return parse_config(document, source)
 
 
@@ -135,7 +135,9 @@ def parse_config(document: Mapping[str, object], source: Path) -> VocoderConfig:
     hift = root.child("hift")
     config = VocoderConfig(SAMPLE_RATE_HZ, _flow(root.child("flow")), _hift(hift))
     if config.hift.hop_samples != HOP_SAMPLES:
-        raise hift.wrong("upsample_rates", f"rates that give a hop of {HOP_SAMPLES} samples", config.hift.upsample_rates)
+        raise hift.wrong(
+            "upsample_rates", f"rates that give a hop of {HOP_SAMPLES} samples", config.hift.upsample_rates
+        )
     return config
 
 
@@ -164,7 +166,7 @@ def _reference(loader: _TaggedLoader, node: yaml.Node) -> object:
 
 
 for _tag in ("!new:", "!name:", "!apply:", "!module:"):
-    _TaggedLoader.add_multi_constructor(_tag, _tagged_mapping)  # type: ignore[no-untyped-call]  # untyped in its stubs
+    _TaggedLoader.add_multi_constructor(_tag, _tagged_mapping)
 _TaggedLoader.add_constructor("!ref", _reference)
 
 

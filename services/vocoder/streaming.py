@@ -37,17 +37,18 @@ class StreamSettings:
     """How a stream is cut; frames are mel frames of 11.6 ms.
 
     Attributes:
-        first_hop_frames: wave that the first pass gives; with groups of 5 tokens pushed one by one the first chunk is
-            at most one group longer.
+        first_hop_frames: wave that the first pass waits for.
+        first_limit_frames: wave that the first pass gives at most, however many tokens are pushed at once.
         hop_growth: each pass waits for this many times the wave of the pass before,
         max_hop_frames: … up to this.
         lookback_frames: finished mel that a pass sees before its hop.
         lookahead_frames: unfinished mel after the hop, made and thrown away.
         fade_frames: of the lookahead, how much is kept for the fade into the next pass.
-        context_tokens: tokens that the encoder reads at most.
+        context_tokens: tokens that the encoder reads; older ones are forgotten once no pass needs them.
     """
 
     first_hop_frames: int = 26
+    first_limit_frames: int = 43
     hop_growth: float = 2.0
     max_hop_frames: int = 172
     lookback_frames: int = 86
@@ -56,12 +57,12 @@ class StreamSettings:
     context_tokens: int = 1250
 
     def __post_init__(self) -> None:
-        if not 0 < self.first_hop_frames <= self.max_hop_frames or self.hop_growth < 1:
-            raise InvalidOptionError("hops must be above 0, grow by a factor of at least 1, and not start above the limit")
+        if not 0 < self.first_hop_frames <= min(self.first_limit_frames, self.max_hop_frames) or self.hop_growth < 1:
+            raise InvalidOptionError(
+                "hops must be above 0, grow by a factor of at least 1, and not start above the limit"
+            )
         if not 0 <= self.fade_frames <= self.lookahead_frames or self.lookback_frames < 0:
             raise InvalidOptionError("the fade must lie within the lookahead, and no span may be negative")
-        if self.context_tokens < 2 * (self.lookback_frames + self.lookahead_frames + self.max_hop_frames):
-            raise InvalidOptionError("the encoder must read at least two tokens a frame of the largest window")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -118,10 +119,14 @@ class Streamer:
         known = np.concatenate([state.tokens, pushed])
         frames = self._flow.frame_count(state.first_token + len(known))
         ready = frames if final else frames - self._settings.lookahead_frames
+        held = held_frames(self._hift)
+        if not final and not state.passes:
+            ready = min(ready, self._settings.first_limit_frames + held)
+            frames = ready + self._settings.lookahead_frames
         waiting = StreamState(
             state.seed, known, state.first_token, state.made_frames, state.overlap, state.passes, state.hift
         )
-        if not final and ready - held_frames(self._hift) - state.hift.sent_frames < self._hop(state.passes):
+        if not final and ready - held - state.hift.sent_frames < self._hop(state.passes):
             return np.zeros(0, np.float32), waiting
         mel, overlap = self._pass(voice, waiting, ready, frames)
         samples, hift = push_mel(
@@ -131,10 +136,16 @@ class Streamer:
             lambda start, end: excitation(state.seed, self._hift.config.harmonics, start, end),
             final=final,
         )
-        dropped = max(len(known) - self._settings.context_tokens, 0)
+        dropped = self._dropped(waiting, ready)
         return samples, StreamState(
             state.seed, known[dropped:], state.first_token + dropped, ready, overlap, state.passes + 1, hift
         )
+
+    def _dropped(self, state: StreamState, ready: int) -> int:
+        """How many of the oldest tokens can be forgotten."""
+        oldest_frame = max(ready - self._settings.lookback_frames, 0)
+        needed = int(oldest_frame * self._flow.tokens_per_frame) - state.first_token
+        return max(min(len(state.tokens) - self._settings.context_tokens, needed), 0)
 
     def _hop(self, passes: int) -> float:
         settings = self._settings

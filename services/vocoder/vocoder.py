@@ -1,10 +1,10 @@
 """The vocoder room: speech tokens and a voice -> wave at 22.05 kHz, whole or in chunks.
 
-`Vocoder` joins flow, HiFT and speaker network of one folder. Nothing random is hidden: a seed decides all noise, and the
-same seed gives a stream and an offline run the same noise, frame by frame.
+`Vocoder` joins flow, HiFT and speaker network of one folder. Nothing random is hidden: a seed decides all noise, and
+the same seed gives a stream and an offline run the same noise, frame by frame.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -34,7 +34,7 @@ class Vocoder:
     flow: Flow
     hift: HiFT
     speaker: SpeakerEncoder
-    stream_settings: StreamSettings = StreamSettings()
+    stream_settings: StreamSettings = field(default_factory=StreamSettings)
     sample_rate_hz: int = SAMPLE_RATE_HZ
 
     def voice_features(self, samples: ArrayLike, sample_rate_hz: int, tokens: ArrayLike) -> VoiceFeatures:

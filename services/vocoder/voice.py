@@ -29,7 +29,9 @@ class VoiceFeatures:
     mel: ArrayLike
     embedding: ArrayLike
 
-    def as_tensors(self, device: torch.device, *, speaker_size: int, mel_channels: int) -> tuple[Tensor, Tensor, Tensor]:
+    def as_tensors(
+        self, device: torch.device, *, speaker_size: int, mel_channels: int
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """Checked tensors on `device`.
 
         Returns:

@@ -19,4 +19,5 @@ def crossfade(tail: Array, head: Array) -> Array:
     """
     length = tail.shape[-1]
     weight = (0.5 - 0.5 * np.cos(np.pi * (np.arange(length) + 0.5) / max(length, 1))).astype(np.float32)
-    return tail + (head - tail) * weight
+    faded: Array = tail + (head - tail) * weight
+    return faded

@@ -21,47 +21,58 @@ class ConformerEncoder(nn.Module):
     def __init__(self, config: EncoderConfig) -> None:
         super().__init__()
         self.size = config.output_size
-        self.embed = nn.ModuleDict(
-            {
-                "out": nn.ModuleList(
-                    [nn.Linear(config.input_size, config.output_size), nn.LayerNorm(config.output_size, eps=1e-5)]
-                )
-            }
-        )
+        self.embed = _InputLayer(config)
         self.encoders = nn.ModuleList(_Block(config) for _ in range(config.num_blocks))
         self.after_norm = nn.LayerNorm(config.output_size, eps=1e-5)
 
     def forward(self, embedded: Tensor) -> Tensor:
         """Encode a whole sequence; [B, T, input] -> [B, T, D]."""
-        x = self.positioned(embedded)
+        x: Tensor = self.embed(embedded)
         positions = relative_positions(x.shape[1], self.size, x.device).to(x.dtype)
         for block in self.encoders:
             x = block(x, positions)
-        return self.after_norm(x)  # type: ignore[no-any-return]  # modules are untyped callables
+        out: Tensor = self.after_norm(x)
+        return out
 
-    def positioned(self, embedded: Tensor) -> Tensor:
-        """The input layer: projection, norm and the scale that espnet gives with its positions."""
-        projection, norm = self.embed["out"]
-        return norm(projection(embedded)) * math.sqrt(self.size)  # type: ignore[no-any-return]  # untyped modules
+
+class _InputLayer(nn.Module):
+    """Projection, norm, and the scale that espnet gives together with its positions."""
+
+    def __init__(self, config: EncoderConfig) -> None:
+        super().__init__()
+        size = config.output_size
+        self.out = nn.ModuleList([nn.Linear(config.input_size, size), nn.LayerNorm(size, eps=1e-5)])
+        self._scale = math.sqrt(size)
+
+    def forward(self, embedded: Tensor) -> Tensor:
+        projection, norm = self.out.children()
+        out: Tensor = norm(projection(embedded))
+        return out * self._scale
+
+
+class _FeedForward(nn.Module):
+    def __init__(self, config: EncoderConfig) -> None:
+        super().__init__()
+        self.w_1 = nn.Linear(config.output_size, config.linear_units)
+        self.w_2 = nn.Linear(config.linear_units, config.output_size)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.w_2(F.silu(self.w_1(x), inplace=True))
+        return out
 
 
 class _Block(nn.Module):
     def __init__(self, config: EncoderConfig) -> None:
         super().__init__()
         self.self_attn = _RelativeAttention(config.output_size, config.attention_heads)
-        self.feed_forward = nn.ModuleDict(
-            {
-                "w_1": nn.Linear(config.output_size, config.linear_units),
-                "w_2": nn.Linear(config.linear_units, config.output_size),
-            }
-        )
+        self.feed_forward = _FeedForward(config)
         self.norm_ff = nn.LayerNorm(config.output_size, eps=1e-5)
         self.norm_mha = nn.LayerNorm(config.output_size, eps=1e-5)
 
     def forward(self, x: Tensor, positions: Tensor) -> Tensor:
         x = x + self.self_attn(self.norm_mha(x), positions)
-        hidden = F.silu(self.feed_forward["w_1"](self.norm_ff(x)), inplace=True)
-        return x + self.feed_forward["w_2"](hidden)
+        out: Tensor = x + self.feed_forward(self.norm_ff(x))
+        return out
 
 
 class _RelativeAttention(nn.Module):
@@ -86,10 +97,12 @@ class _RelativeAttention(nn.Module):
         mixed = F.scaled_dot_product_attention(
             q + self.pos_bias_u[:, None], k, v, attn_mask=shift_to_keys(by_distance), scale=scale
         )
-        return self.linear_out(mixed.transpose(1, 2).flatten(2))  # type: ignore[no-any-return]  # untyped module
+        out: Tensor = self.linear_out(mixed.transpose(1, 2).flatten(2))
+        return out
 
     def _split(self, x: Tensor) -> Tensor:
-        return x.unflatten(2, (self.heads, -1)).transpose(1, 2)
+        heads: Tensor = x.unflatten(2, (self.heads, -1))
+        return heads.transpose(1, 2)
 
 
 def shift_to_keys(by_distance: Tensor) -> Tensor:
@@ -132,7 +145,8 @@ class LengthRegulator(nn.Module):
     def forward(self, prompt: Tensor, target: Tensor) -> Tensor:
         """Join and smooth two stretched parts; [B, M1, 80], [B, M2, 80] -> [B, 80, M1+M2]."""
         joined = torch.cat([prompt, target], dim=1).transpose(1, 2)
-        return self.model(joined)  # type: ignore[no-any-return]  # untyped module
+        out: Tensor = self.model(joined)
+        return out
 
 
 def stretch(rows: Tensor, frames: int) -> Tensor:

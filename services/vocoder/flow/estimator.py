@@ -8,8 +8,8 @@ The released estimator is called 2 x 10 times per utterance with the same condit
                          conditions are zero, so that its share of the first convolutions is their bias alone
 
 Convolutions work on [B, C, T], transformer blocks on [B, T, C]: one transpose at each border. Queries, keys and values
-are three products: joined into one, their rows would lie further apart and the attention would lose what the join gains.
-Module names are those of the released flow.pt.
+are three products: joined into one, their rows would lie further apart, and the attention would lose what the join
+gains. Module names are those of the released flow.pt.
 
 Source: step-audio.md section 4.4.
 """
@@ -41,20 +41,18 @@ class Estimator(nn.Module):
     def __init__(self, config: EstimatorConfig) -> None:
         super().__init__()
         size = config.channels
-        self.time_mlp = nn.ModuleDict(
-            {"linear_1": nn.Linear(_TIME_INPUT, 4 * size), "linear_2": nn.Linear(4 * size, 4 * size)}
-        )
+        self.time_mlp = _TimeNetwork(size)
         self.down_blocks = nn.ModuleList(
             [
-                _level(config, 4 * MEL_CHANNELS, _Wrapped(nn.Conv1d(size, size, 3, stride=2, padding=1))),
-                _level(config, size, nn.Conv1d(size, size, 3, padding=1)),
+                _Level(config, 4 * MEL_CHANNELS, _Wrapped(nn.Conv1d(size, size, 3, stride=2, padding=1))),
+                _Level(config, size, nn.Conv1d(size, size, 3, padding=1)),
             ]
         )
-        self.mid_blocks = nn.ModuleList(_level(config, size, None) for _ in range(config.mid_levels))
+        self.mid_blocks = nn.ModuleList(_Level(config, size, None) for _ in range(config.mid_levels))
         self.up_blocks = nn.ModuleList(
             [
-                _level(config, 2 * size, _Wrapped(nn.ConvTranspose1d(size, size, 4, stride=2, padding=1))),
-                _level(config, 2 * size, nn.Conv1d(size, size, 3, padding=1)),
+                _Level(config, 2 * size, _Wrapped(nn.ConvTranspose1d(size, size, 4, stride=2, padding=1))),
+                _Level(config, 2 * size, nn.Conv1d(size, size, 3, padding=1)),
             ]
         )
         self.final_block = _ConvBlock(size, size)
@@ -68,8 +66,8 @@ class Estimator(nn.Module):
         """
         fixed = torch.cat([mu, speaker[:, :, None].expand_as(mu), prompt.to(mu.dtype)], dim=1)
         fixed = torch.cat([fixed, torch.zeros_like(fixed)])  # [2, 240, T]
-        first = self._levels()[0][0]
-        conv, residual = first.block1.block[0], first.res_conv
+        first = self._levels()[0].resnet
+        conv, residual = first.block1.conv, first.res_conv
         return Conditions(
             F.conv1d(fixed, conv.weight[:, MEL_CHANNELS:], conv.bias, padding=1),
             F.conv1d(fixed, residual.weight[:, MEL_CHANNELS:], residual.bias),
@@ -84,10 +82,8 @@ class Estimator(nn.Module):
         Returns:
             S tuples, one [C, 1] tensor for each level in the order they run.
         """
-        weight = self.time_mlp["linear_1"].weight
-        hidden = F.silu(self.time_mlp["linear_1"](time_sinusoids(steps).to(weight.dtype)))
-        embedded = mish(self.time_mlp["linear_2"](hidden))  # [S, 4C]
-        projected = torch.stack([level[0].mlp[1](embedded) for level in self._levels()], dim=1)  # [S, levels, C]
+        embedded = mish(self.time_mlp(steps))  # [S, 4C]
+        projected = torch.stack([level.resnet.project(embedded) for level in self._levels()], dim=1)  # [S, levels, C]
         return [tuple(row[:, :, None].unbind()) for row in projected]
 
     def velocity(self, x: Tensor, conditions: Conditions, time: tuple[Tensor, ...]) -> Tensor:
@@ -99,26 +95,21 @@ class Estimator(nn.Module):
         Returns:
             [2, 80, T]: row 0 conditional, row 1 unconditional.
         """
-        clock = iter(time)
-        skips: list[Tensor] = []
-        first = self.down_blocks[0]
-        hidden = _transform(first[1], first[0].first(x, conditions, next(clock)))
-        skips.append(hidden)
-        hidden = first[2](hidden)
-        second = self.down_blocks[1]
-        hidden = _transform(second[1], second[0](hidden, next(clock)))
-        skips.append(hidden)
-        hidden = second[2](hidden)
-        for level in self.mid_blocks:
-            hidden = _transform(level[1], level[0](hidden, next(clock)))
-        for level in self.up_blocks:
-            skip = skips.pop()
-            joined = torch.cat([hidden[:, :, : skip.shape[2]], skip], dim=1)
-            hidden = level[2](_transform(level[1], level[0](joined, next(clock))))
-        return self.final_proj(self.final_block(hidden))  # type: ignore[no-any-return]  # untyped module
+        levels = list(zip(self._levels(), time, strict=True))
+        (first, first_time), (second, second_time) = levels[:2]
+        wide = first.transform(first.resnet.first(x, conditions, first_time))  # [2, C, T]
+        narrow = second(first.resample(wide), second_time)  # [2, C, T / 2]
+        hidden = second.resample(narrow)
+        for level, moment in levels[2:-2]:
+            hidden = level(hidden, moment)
+        for (level, moment), skip in zip(levels[-2:], (narrow, wide), strict=True):
+            hidden = level.resample(level(torch.cat([hidden[:, :, : skip.shape[2]], skip], dim=1), moment))
+        out: Tensor = self.final_proj(self.final_block(hidden))
+        return out
 
-    def _levels(self) -> list[nn.ModuleList]:
-        return [*self.down_blocks, *self.mid_blocks, *self.up_blocks]
+    def _levels(self) -> "list[_Level]":
+        levels = [*self.down_blocks, *self.mid_blocks, *self.up_blocks]
+        return [level for level in levels if isinstance(level, _Level)]
 
 
 def time_sinusoids(steps: Tensor) -> Tensor:
@@ -132,26 +123,54 @@ def time_sinusoids(steps: Tensor) -> Tensor:
 def mish(x: Tensor) -> Tensor:
     """x tanh(softplus(x)) through one exponential, a quarter of the cost of torch's own on a CPU.
 
-    tanh(ln(1 + e)) = 1 - 2 / ((1 + e)^2 + 1) with e = exp(x); an infinite e gives 1, as it should. In float32 the result
-    is within 2e-6 of the exact one; other dtypes are computed in it.
+    tanh(ln(1 + e)) = 1 - 2 / ((1 + e)^2 + 1) with e = exp(x); an infinite e gives 1, as it should. In float32 the
+    result is within 2e-6 of the exact one; other dtypes are computed in it.
     """
     exact = x.float()
     rest = torch.exp(exact).add_(1.0).square_().add_(1.0).reciprocal_()
     return torch.addcmul(exact, exact, rest, value=-2.0).to(x.dtype)
 
 
-def _level(config: EstimatorConfig, inputs: int, resample: nn.Module | None) -> nn.ModuleList:
-    blocks = nn.ModuleList(_TransformerBlock(config) for _ in range(config.blocks_per_level))
-    parts: list[nn.Module] = [_ResnetBlock(inputs, config.channels, 4 * config.channels), blocks]
-    return nn.ModuleList(parts if resample is None else [*parts, resample])
+class _TimeNetwork(nn.Module):
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.linear_1 = nn.Linear(_TIME_INPUT, 4 * size)
+        self.linear_2 = nn.Linear(4 * size, 4 * size)
+
+    def forward(self, steps: Tensor) -> Tensor:
+        hidden = F.silu(self.linear_1(time_sinusoids(steps).to(self.linear_1.weight.dtype)))
+        out: Tensor = self.linear_2(hidden)
+        return out
 
 
-def _transform(blocks: nn.Module, hidden: Tensor) -> Tensor:
-    """Run transformer blocks on a convolution's layout; [B, C, T] -> [B, C, T]."""
-    rows = hidden.transpose(1, 2).contiguous()
-    for block in blocks.children():
-        rows = block(rows)
-    return rows.transpose(1, 2).contiguous()
+class _Level(nn.ModuleList):
+    """A residual block, its transformer blocks, and (but for the middle) what changes the resolution after them."""
+
+    def __init__(self, config: EstimatorConfig, inputs: int, resample: nn.Module | None) -> None:
+        blocks = nn.ModuleList(_TransformerBlock(config) for _ in range(config.blocks_per_level))
+        parts: list[nn.Module] = [_ResnetBlock(inputs, config.channels, 4 * config.channels), blocks]
+        super().__init__(parts if resample is None else [*parts, resample])
+
+    @property
+    def resnet(self) -> "_ResnetBlock":
+        block = self[0]
+        assert isinstance(block, _ResnetBlock)
+        return block
+
+    def forward(self, x: Tensor, time: Tensor) -> Tensor:
+        return self.transform(self.resnet(x, time))
+
+    def transform(self, hidden: Tensor) -> Tensor:
+        """Run the transformer blocks on a convolution's layout; [B, C, T] -> [B, C, T]."""
+        rows = hidden.transpose(1, 2).contiguous()
+        for block in self[1].children():
+            rows = block(rows)
+        return rows.transpose(1, 2).contiguous()
+
+    def resample(self, hidden: Tensor) -> Tensor:
+        """[B, C, T] -> [B, C, T / 2], [B, C, T] or [B, C, 2 T]."""
+        out: Tensor = self[2](hidden)
+        return out
 
 
 class _Wrapped(nn.Module):
@@ -162,7 +181,8 @@ class _Wrapped(nn.Module):
         self.conv = conv
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.conv(x)  # type: ignore[no-any-return]  # untyped module
+        out: Tensor = self.conv(x)
+        return out
 
 
 class _ConvBlock(nn.Module):
@@ -172,8 +192,14 @@ class _ConvBlock(nn.Module):
         super().__init__()
         self.block = nn.ModuleList([nn.Conv1d(inputs, outputs, 3, padding=1), nn.GroupNorm(_GROUPS, outputs)])
 
+    @property
+    def conv(self) -> nn.Conv1d:
+        conv = self.block[0]
+        assert isinstance(conv, nn.Conv1d)
+        return conv
+
     def forward(self, x: Tensor) -> Tensor:
-        return self.finish(self.block[0](x))
+        return self.finish(self.conv(x))
 
     def finish(self, convolved: Tensor) -> Tensor:
         return mish(self.block[1](convolved))
@@ -188,15 +214,24 @@ class _ResnetBlock(nn.Module):
         self.res_conv = nn.Conv1d(inputs, outputs, 1)
 
     def forward(self, x: Tensor, time: Tensor) -> Tensor:
-        return self.block2(self.block1(x).add_(time)).add_(self.res_conv(x))  # type: ignore[no-any-return]  # untyped
+        return self._finish(self.block1(x), self.res_conv(x), time)
+
+    def project(self, embedded: Tensor) -> Tensor:
+        """The share of the time, from its activated embedding; [S, 4C] -> [S, C]."""
+        out: Tensor = self.mlp[1](embedded)
+        return out
 
     def first(self, x: Tensor, conditions: Conditions, time: Tensor) -> Tensor:
         """The block whose input is the state beside conditions that were convolved beforehand."""
-        conv = self.block1.block[0]
+        conv = self.block1.conv
         state = x.to(conv.weight.dtype)
         convolved = conditions.block + F.conv1d(state, conv.weight[:, :MEL_CHANNELS], padding=1)
         residual = conditions.residual + F.conv1d(state, self.res_conv.weight[:, :MEL_CHANNELS])
-        return self.block2(self.block1.finish(convolved).add_(time)).add_(residual)  # type: ignore[no-any-return]
+        return self._finish(self.block1.finish(convolved), residual, time)
+
+    def _finish(self, hidden: Tensor, residual: Tensor, time: Tensor) -> Tensor:
+        out: Tensor = self.block2(hidden.add_(time))
+        return out.add_(residual)
 
 
 class _TransformerBlock(nn.Module):
@@ -208,19 +243,26 @@ class _TransformerBlock(nn.Module):
         self.norm1 = nn.LayerNorm(size, eps=1e-5)
         self.attn1 = _Attention(size, config.heads, config.head_size)
         self.norm3 = nn.LayerNorm(size, eps=1e-5)
-        self.ff = nn.ModuleDict(
-            {
-                "net": nn.ModuleList(
-                    [nn.ModuleDict({"proj": nn.Linear(size, 4 * size)}), nn.Identity(), nn.Linear(4 * size, size)]
-                )
-            }
-        )
+        self.ff = _FeedForward(size)
 
     def forward(self, rows: Tensor) -> Tensor:
         rows = rows.add_(self.attn1(self.norm1(rows)))
-        widen, _, narrow = self.ff["net"]
-        hidden = F.gelu(widen["proj"](self.norm3(rows)))
-        return rows.add_(narrow(hidden))
+        return rows.add_(self.ff(self.norm3(rows)))
+
+
+class _FeedForward(nn.Module):
+    """Linear, GELU, linear, under the released names `net.0.proj` and `net.2`."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        widen = nn.ModuleDict({"proj": nn.Linear(size, 4 * size)})
+        self.net = nn.ModuleList([widen, nn.Identity(), nn.Linear(4 * size, size)])
+
+    def forward(self, rows: Tensor) -> Tensor:
+        widen, _, narrow = self.net.children()
+        assert isinstance(widen, nn.ModuleDict)
+        out: Tensor = narrow(F.gelu(widen["proj"](rows)))
+        return out
 
 
 class _Attention(nn.Module):
@@ -238,4 +280,5 @@ class _Attention(nn.Module):
             layer(rows).unflatten(2, (self.heads, -1)).transpose(1, 2) for layer in (self.to_q, self.to_k, self.to_v)
         )  # [B, H, T, d]
         mixed = F.scaled_dot_product_attention(q, k, v)
-        return self.to_out[0](mixed.transpose(1, 2).flatten(2))  # type: ignore[no-any-return]  # untyped module
+        out: Tensor = self.to_out[0](mixed.transpose(1, 2).flatten(2))
+        return out

@@ -165,7 +165,7 @@ class Flow(nn.Module):
         ids = torch.as_tensor(tokens).to(device=self.encoder_proj.weight.device, dtype=torch.int64).reshape(-1)
         if released_quirks:
             ids = ids.clamp(min=0)
-        if len(ids) and not (0 <= int(ids.min()) and int(ids.max()) < self.config.vocab_size):
+        if len(ids) and (int(ids.min()) < 0 or int(ids.max()) >= self.config.vocab_size):
             raise UnknownTokenError(
                 f"a speech token is outside 0..{self.config.vocab_size - 1} (found {int(ids.min())}..{int(ids.max())})"
             )
@@ -188,7 +188,8 @@ class Flow(nn.Module):
             target = stretch(rows[:, border:], grid.frames)
         else:
             target = sample_rows(rows[:, border:], grid.places())
-        return self.length_regulator(stretch(rows[:, :border], prompt.mel.shape[1]), target)  # type: ignore[no-any-return]
+        out: Tensor = self.length_regulator(stretch(rows[:, :border], prompt.mel.shape[1]), target)
+        return out
 
     def _solve(self, mu: Tensor, prompt: _Prompt, noise: ArrayLike | None) -> Tensor:
         """Euler steps from noise to mel; the state stays float32 whatever the networks' dtype."""

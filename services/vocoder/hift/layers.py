@@ -95,7 +95,6 @@ class ResBlock(nn.Module):
         self.convs2 = nn.ModuleList(NormedConv(channels, channels, kernel) for _ in dilations)
         self.activations1 = nn.ModuleList(Snake(channels) for _ in dilations)
         self.activations2 = nn.ModuleList(Snake(channels) for _ in dilations)
-        self.reach = reach(kernel, dilations)
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, C, 1, T] -> [B, C, 1, T]."""

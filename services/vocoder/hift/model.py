@@ -58,15 +58,19 @@ class HiFT(Trunk):
             InvalidInputError: a shape does not fit.
         """
         frames = self.checked_mel(mel)
-        if source is not None:
-            return self(frames, self._shaped("source", source, (1, 1, frames.shape[2] * self.config.hop_samples)))
-        excitation = self._excitation(frames.shape[2], phase, noise)
-        return self(frames, self.m_source(self.f0_predictor(frames), excitation))
+        if source is None:
+            f0 = self.f0_predictor(frames)
+            merged = self.m_source(f0, self._excitation(frames.shape[2], phase, noise))
+        else:
+            merged = self._shaped("source", source, (1, 1, frames.shape[2] * self.config.hop_samples))
+        wave: Tensor = self(frames, merged)
+        return wave
 
     @torch.inference_mode()
     def f0(self, mel: ArrayLike) -> Tensor:
         """F0 of every frame in Hz; [1, 80, M] -> [1, M]."""
-        return self.f0_predictor(self.checked_mel(mel))  # type: ignore[no-any-return]  # untyped module
+        f0: Tensor = self.f0_predictor(self.checked_mel(mel))
+        return f0
 
     def checked_mel(self, mel: ArrayLike) -> Tensor:
         """The mel as float32 on this network's device; raises InvalidInputError unless it is [1, 80, M > 0]."""

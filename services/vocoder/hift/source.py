@@ -1,7 +1,7 @@
 """F0 from mel, and the harmonic source that F0 drives.
 
-The phase of the harmonics is the running sum of F0. It is kept as cycles in double precision, one sum a frame: a float32
-sum over samples drifts audibly within minutes, and a stream must go on where its last chunk stopped.
+The phase of the harmonics is the running sum of F0. It is kept as cycles in double precision, one sum a frame: a
+float32 sum over samples drifts audibly within minutes, and a stream must go on where its last chunk stopped.
 
 Source: step-audio.md section 4.7 (HiFTNet's neural source filter).
 """
@@ -37,7 +37,8 @@ class F0Predictor(nn.Module):
     def forward(self, mel: Tensor) -> Tensor:
         """[1, 80, M] -> [1, M]."""
         hidden = self.condnet(mel.unsqueeze(2))  # [1, C, 1, M]
-        return self.classifier(hidden.squeeze(2).transpose(1, 2)).squeeze(2).abs()  # type: ignore[no-any-return]
+        f0: Tensor = self.classifier(hidden.squeeze(2).transpose(1, 2)).squeeze(2)
+        return f0.abs()
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from services.vocoder.config import MEL_CHANNELS, HiftConfig
-from services.vocoder.hift.layers import NormedConv, PlainConv, ResBlock
+from services.vocoder.hift.layers import NormedConv, PlainConv, ResBlock, reach
 from services.vocoder.hift.source import short_spectrum, synthesis_matrix
 
 _PRE_POST_KERNEL = 7
@@ -62,14 +62,15 @@ class Trunk(nn.Module):
     def reach_frames(self) -> int:
         """Mel frames to each side that one frame of the wave depends on, of the mel and of the source."""
         config = self._config
-        blocks = len(config.resblock_kernels)
         from_mel, from_source, scale = float(_PRE_POST_KERNEL // 2), 0.0, 1.0
         for stage, (rate, kernel) in enumerate(zip(config.upsample_rates, config.upsample_kernels, strict=True)):
             from_mel += kernel / rate / 2 / scale
             from_source += kernel / rate / 2 / scale if stage else 0.0
             scale *= rate
-            widest = max(block.reach for block in self.resblocks[stage * blocks : (stage + 1) * blocks])
-            branch = (self.source_resblocks[stage].reach + 1) / scale  # its downsampling looks one step further
+            widest = max(map(reach, config.resblock_kernels, config.resblock_dilations))
+            branch = (
+                reach(config.source_kernels[stage], config.source_dilations[stage]) + 1
+            ) / scale  # its downsampling looks one step further
             from_mel += widest / scale
             from_source = max(from_source, branch) + widest / scale
         tail = _PRE_POST_KERNEL // 2 + config.fft_size / config.fft_hop  # both Fourier transforms look half a window
@@ -87,22 +88,23 @@ class Trunk(nn.Module):
             if stage == last:
                 # One step reflected on the left: the spectrum has one frame more than 1 / hop of the samples.
                 x = torch.cat([x[..., 1:2], x], dim=3)
-            branch = self.source_resblocks[stage]
-            x.add_(_tiled(branch, self.source_downs[stage](spectrum), branch.reach))
+            branch = reach(config.source_kernels[stage], config.source_dilations[stage])
+            x.add_(_tiled(self.source_resblocks[stage], self.source_downs[stage](spectrum), branch))
             x = self._mean(x, stage * blocks, blocks)
         x = self.conv_post(F.leaky_relu(x, inplace=True))
         return self._to_wave(x[0, :, 0].t())
 
     def _mean(self, x: Tensor, first: int, count: int) -> Tensor:
-        blocks = self.resblocks[first : first + count]
+        config = self._config
+        blocks = list(self.resblocks.children())[first : first + count]
 
         def mean(tile: Tensor) -> Tensor:
-            total = blocks[0](tile)
-            for block in list(blocks)[1:]:
+            total: Tensor = blocks[0](tile)
+            for block in blocks[1:]:
                 total.add_(block(tile))
             return total.mul_(1.0 / count)
 
-        return _tiled(mean, x, max(block.reach for block in blocks))
+        return _tiled(mean, x, max(map(reach, config.resblock_kernels, config.resblock_dilations)))
 
     def _to_wave(self, rows: Tensor) -> Tensor:
         """[L, fft + 2] log-magnitudes and phase sines -> [1, (L - 1) * hop]."""
@@ -129,15 +131,15 @@ def _overlap_add(frames: Tensor, hop: int) -> Tensor:
     return out.flatten()
 
 
-def _tiled(network: Callable[[Tensor], Tensor], x: Tensor, reach: int) -> Tensor:
-    """Run a network that looks `reach` to each side over tiles of time; the same result as in one piece."""
+def _tiled(network: Callable[[Tensor], Tensor], x: Tensor, looks: int) -> Tensor:
+    """Run a network that looks that far to each side over tiles of time; the same result as in one piece."""
     length = x.shape[3]
-    tile = max(_TILE_VALUES // x.shape[1], 8 * reach)
-    if length <= tile + reach:
+    tile = max(_TILE_VALUES // x.shape[1], 8 * looks)
+    if length <= tile + looks:
         return network(x)
     out = torch.empty_like(x)
     for start in range(0, length, tile):
         end = min(start + tile, length)
-        left, right = max(start - reach, 0), min(end + reach, length)
+        left, right = max(start - looks, 0), min(end + looks, length)
         out[..., start:end] = network(x[..., left:right])[..., start - left : end - left]
     return out

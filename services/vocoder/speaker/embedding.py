@@ -47,7 +47,7 @@ class SpeakerEncoder:
         features = speaker_features(samples_16k)
         try:
             output = self._session.run([self._output], {self._input: features[None]})[0]
-        except Exception as error:  # noqa: BLE001 - onnxruntime raises its own untyped exceptions
+        except Exception as error:  # onnxruntime raises its own untyped exceptions
             raise CorruptFileError(f"{self._path} does not take [1, frames, 80] features; download it again") from error
         return np.asarray(output, dtype=np.float32).reshape(-1)
 

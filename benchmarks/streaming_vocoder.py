@@ -1,0 +1,180 @@
+"""What streaming costs and changes: the vocoder in chunks against the same tokens in one run, on the nano checkpoint.
+
+    python -m benchmarks.streaming_vocoder [--clips N]
+
+Tokens are those of the nano questions (the tokenizer's, trimmed), the voice is the checkpoint's own speaker, tokens
+come in groups of five, noise is the same for both. Per clip:
+
+ * log-mel distance: mean |difference| of the mel of both waves, beside the distance of two offline runs with different
+   seeds, which is how far the flow's own randomness goes;
+ * seams: energy of the wave's differences (its high band) and the largest sample jump within 3 ms of a chunk border or
+   of a hop of the mel, each relative to the surrounding 150 ms (see `loudness_at`);
+ * the streamed compute over the offline one, and the first chunk's compute over the offline one (CPU time, one thread).
+"""
+
+import argparse
+import json
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from benchmarks.report import machine, table
+from services.shared import paths
+from services.shared.audio.files import read_audio
+from services.shared.nn.features import mel_spectrogram_22k
+from services.tokenizer import load_speech_tokenizer
+from services.vocoder import Vocoder, VoiceFeatures, load_vocoder
+
+ROOT = Path(__file__).resolve().parents[1]
+NANO = ROOT / "model_repository" / "checkpoints" / "nano"
+QUESTIONS = ROOT / "benchmarks" / "data" / "nano_questions"
+GROUP_TOKENS = 5
+_NEAR_S, _AROUND_S = 0.003, 0.150
+
+Samples = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Streamed:
+    """One streamed utterance: the wave, sample places of its seams, and CPU seconds."""
+
+    wave: Samples
+    seams: tuple[int, ...]
+    first_chunk_samples: int
+    first_chunk_s: float
+    total_s: float
+
+
+def stream(vocoder: Vocoder, tokens: NDArray[np.int64], voice: VoiceFeatures, *, seed: int, group: int) -> Streamed:
+    """Push tokens by groups; seams are chunk borders and the places where a new window of mel takes over."""
+    state = vocoder.initial_state(seed)
+    chunks: list[Samples] = []
+    seams: set[int] = set()
+    spent_s = first_s = 0.0
+    hop = vocoder.hift.config.hop_samples
+    for place in range(0, len(tokens) + group, group):
+        started_s = time.process_time()
+        chunk, state = vocoder.chunk(tokens[place : place + group], voice, state, final=place >= len(tokens))
+        spent_s += time.process_time() - started_s
+        if not len(chunk):
+            continue
+        first_s = first_s or spent_s
+        chunks.append(chunk)
+        seams |= {sum(map(len, chunks)), state.made_frames * hop}
+    wave = np.concatenate(chunks)
+    inside = tuple(sorted(seam for seam in seams if 0 < seam < len(wave)))
+    return Streamed(wave, inside, len(chunks[0]), first_s, spent_s)
+
+
+def loudness_at(wave: Samples, place: int, sample_rate_hz: int) -> tuple[float, float]:
+    """How loud a seam is: (high-band energy, largest jump) near it, relative to its surroundings.
+
+    Surroundings are the windows of the same length within 150 ms; the reference is their 90th percentile plus a floor
+    of 1e-4 of full scale, so that silence beside silence counts as 0 and speech beside speech as about 1 at most.
+    """
+    near, around = round(_NEAR_S * sample_rate_hz), round(_AROUND_S * sample_rate_hz)
+    steps = np.abs(np.diff(wave.astype(np.float64), prepend=wave[:1]))
+    middle = steps[max(place - near, 0) : place + near]
+    windows = [
+        steps[start : start + 2 * near]
+        for start in range(max(place - around, 0), min(place + around, len(steps) - 2 * near), near)
+        if abs(start + near - place) > 2 * near
+    ]
+    energy = np.percentile([np.square(window).mean() for window in windows], 90) + 1e-8
+    jump = np.percentile([window.max() for window in windows], 90) + 1e-4
+    return float(np.square(middle).mean() / energy), float(middle.max() / jump)
+
+
+def other_places(length: int, seams: Sequence[int], count: int, sample_rate_hz: int) -> list[int]:
+    """Places that are no seams, for comparison."""
+    margin = round(2 * _NEAR_S * sample_rate_hz)
+    places = np.linspace(margin, length - margin, count + 2, dtype=np.int64)[1:-1]
+    return [int(place) for place in places if all(abs(place - seam) > margin for seam in seams)]
+
+
+def log_mel_distance(first: Samples, second: Samples) -> float:
+    """Mean absolute difference of the log-mels of two waves of one length."""
+    mels = [mel_spectrogram_22k(torch.from_numpy(wave)) for wave in (first, second)]
+    return float((mels[0] - mels[1]).abs().mean())
+
+
+def nano_clips(count: int) -> Iterator[tuple[str, NDArray[np.int64]]]:
+    """Tokens of the first `count` nano questions."""
+    tokenizer = load_speech_tokenizer(NANO / paths.TOKENIZER_FOLDER)
+    lines = (QUESTIONS / "manifest.jsonl").read_text(encoding="utf-8").splitlines()
+    for line in lines[:count]:
+        name = json.loads(line)["file"]
+        audio = read_audio(QUESTIONS / name)
+        yield name, tokenizer.tokenize(audio.samples, audio.sample_rate_hz, trim=True).interleaved
+
+
+def nano_voice(vocoder: Vocoder) -> VoiceFeatures:
+    """The checkpoint's own speaker."""
+    folder = NANO / paths.TTS_FOLDER / paths.SPEAKERS_FOLDER
+    tokenizer = load_speech_tokenizer(NANO / paths.TOKENIZER_FOLDER)
+    audio = read_audio(folder / "Nano_prompt.wav")
+    tokens = tokenizer.tokenize(audio.samples, audio.sample_rate_hz, trim=True).interleaved
+    return vocoder.voice_features(audio.samples, audio.sample_rate_hz, tokens)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--clips", type=int, default=8)
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    vocoder = load_vocoder(NANO / paths.TTS_FOLDER / paths.VOCODER_FOLDER)
+    voice = nano_voice(vocoder)
+    rate_hz = vocoder.sample_rate_hz
+    rows: list[list[str]] = []
+    at_seams: list[tuple[float, float]] = []
+    elsewhere: list[tuple[float, float]] = []
+    for name, tokens in nano_clips(arguments.clips):
+        started_s = time.process_time()
+        offline = vocoder.wave(tokens, voice, seed=1)
+        offline_s = time.process_time() - started_s
+        other_seed = vocoder.wave(tokens, voice, seed=2)
+        streamed = stream(vocoder, tokens, voice, seed=1, group=GROUP_TOKENS)
+        here = [loudness_at(streamed.wave, seam, rate_hz) for seam in streamed.seams]
+        at_seams += here
+        places = other_places(len(offline), streamed.seams, 40, rate_hz)
+        elsewhere += [loudness_at(offline, place, rate_hz) for place in places]
+        rows.append(
+            [
+                name,
+                f"{len(offline) / rate_hz:.2f} s",
+                f"{log_mel_distance(streamed.wave, offline):.3f}",
+                f"{log_mel_distance(other_seed, offline):.3f}",
+                f"{len(here)}",
+                f"{max(value for value, _ in here):.2f}" if here else "",
+                f"{max(value for _, value in here):.2f}" if here else "",
+                f"{streamed.first_chunk_samples / rate_hz:.2f} s",
+                f"{streamed.first_chunk_s / offline_s:.2f}",
+                f"{streamed.total_s / offline_s:.2f}",
+            ]
+        )
+    header = ["clip", "audio", "log-mel distance", "of another seed", "seams", "loudest seam", "largest jump"]
+    header += ["first chunk", "its compute / offline", "streamed / offline"]
+    print(machine())
+    print(table(header, rows))
+    print()
+    print(
+        table(
+            ["places", "count", "mean energy", "95 %", "mean jump", "95 %"],
+            [_line("seams", at_seams), _line("elsewhere, offline", elsewhere)],
+        )
+    )
+
+
+def _line(name: str, values: Sequence[tuple[float, float]]) -> list[str]:
+    energy, jump = np.array(values).T
+    figures = (energy.mean(), np.percentile(energy, 95), jump.mean(), np.percentile(jump, 95))
+    return [name, str(len(values)), *(f"{figure:.2f}" for figure in figures)]
+
+
+if __name__ == "__main__":
+    main()
