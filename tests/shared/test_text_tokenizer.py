@@ -115,6 +115,12 @@ def test_an_unfinished_character_is_not_lost_without_a_trace(nano: TextTokenizer
 
 
 @pytest.mark.unit
+def test_the_space_that_encoding_puts_first_is_taken_away_again(nano: TextTokenizer) -> None:
+    assert nano.decode(nano.encode("human")) == "human"
+    assert nano.decode(nano.encode_text("  human")) == " human"
+
+
+@pytest.mark.unit
 def test_control_pieces_leave_no_text(nano: TextTokenizer) -> None:
     assert nano.decode([nano.bos_id, nano.bot_id, *nano.encode_text("human"), nano.eot_id]) == "human"
 

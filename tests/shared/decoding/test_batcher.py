@@ -303,6 +303,24 @@ def test_a_prompt_half_read_can_be_cancelled(monkeypatch: pytest.MonkeyPatch) ->
 
 
 @pytest.mark.unit
+def test_a_prompt_half_read_survives_that_a_neighbour_leaves(monkeypatch: pytest.MonkeyPatch) -> None:
+    prompt = list(range(20))
+    expected = alone(TINY, prompt, GREEDY).ids
+    monkeypatch.setattr(batcher_module, "_PREFILL_BUDGET_TOKENS", 4)
+    monkeypatch.setattr(TINY, "chunk_tokens", lambda start: 4)
+    batcher, log = ContinuousBatcher(TINY, max_batch=3), Log()
+    for tokens in (2, 5):
+        batcher.submit([7], replace(GREEDY, max_new_tokens=tokens))
+        log.add(batcher.step())
+    request = batcher.submit(prompt, GREEDY)
+    log.add(batcher.step())
+    assert batcher._cache.lengths == [2, 4, 0], "the first has left, and both others moved up"
+    log.run(batcher)
+    assert log.replies[request].ids == expected
+    assert_empty(batcher)
+
+
+@pytest.mark.unit
 def test_a_long_prompt_does_not_stop_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(batcher_module, "_PREFILL_BUDGET_TOKENS", 4)
     monkeypatch.setattr(TINY, "chunk_tokens", lambda start: 4)
