@@ -21,8 +21,8 @@ _HOP_S: Final = 0.005
 _QUIET_BELOW_PEAK_DB: Final = 45.0
 _SHORTEST_PAUSE_S: Final = 0.04
 _SHORTEST_SYMBOL_S: Final = 0.01
-_REACH_BACK_S: Final = 0.3
-_REACH_AHEAD_S: Final = 0.15
+_REACH_BACK_S: Final = 0.2
+_REACH_AHEAD_S: Final = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +72,8 @@ def _pauses(speech: TimedSpeech, ends: Sequence[int], quiet: NDArray[np.bool_]) 
     rate, total = speech.sample_rate_hz, speech.samples.size
     hop = round(_HOP_S * rate)
     silent = [labels_of(symbol) == (SILENCE,) for symbol in speech.symbols]
-    pauses = []
-    position = 0
+    pauses: list[_Pause] = []
+    position, free_from = 0, 0
     while position < len(silent):
         if not silent[position]:
             position += 1
@@ -82,14 +82,16 @@ def _pauses(speech: TimedSpeech, ends: Sequence[int], quiet: NDArray[np.bool_]) 
         while last + 1 < len(silent) and silent[last + 1]:
             last += 1
         start, end = ends[position - 1] if position else 0, ends[last]
-        low = max(start - round(_REACH_BACK_S * rate), 0)
-        high = min(end + round(_REACH_AHEAD_S * rate), total)
-        runs = [(max(a * hop, low), min(b * hop, high)) for a, b in _runs(quiet)]
+        begins, closes = position == 0, last == len(silent) - 1
+        near = (max(start - round(_REACH_BACK_S * rate), free_from), end + round(_REACH_AHEAD_S * rate))
+        runs = [(a * hop, min(b * hop, total)) for a, b in _runs(quiet)]
+        runs = [(max(a, free_from), b) for a, b in runs if a < near[1] and b > near[0]]
+        runs = [(a, b) for a, b in runs if (a == 0 or not begins) and (b == total or not closes)]
         longest = max(runs, key=lambda run: run[1] - run[0], default=(0, 0))
         if longest[1] - longest[0] >= _SHORTEST_PAUSE_S * rate:
             start, end = longest
-        outer_start = 0 if position == 0 else start
-        pauses.append(_Pause(position, last, outer_start, total if last == len(silent) - 1 else end))
+        pauses.append(_Pause(position, last, 0 if begins else start, total if closes else end))
+        free_from = max(end, free_from)
         position = last + 1
     return pauses
 
