@@ -55,11 +55,13 @@ def test_greedy_ids_with_the_cache_equal_the_recorded_ones(released: Step1, reco
 
 
 @pytest.mark.golden
-def test_cached_logits_equal_the_full_pass(released: Step1, recorded: Recorded) -> None:
-    ids = torch.as_tensor(recorded["long_ids"])
-    cache = released.new_cache(1)
+@pytest.mark.parametrize(("case", "bound"), [("short", 1e-5), ("batch", 1e-5), ("long", 2e-5)])
+def test_cached_logits_equal_the_full_pass(released: Step1, recorded: Recorded, case: str, bound: float) -> None:
+    """The long case has a wider bound: its recorded logits themselves are 1.5e-5 from a double-precision pass."""
+    ids = torch.as_tensor(recorded[f"{case}_ids"])
+    cache = released.new_cache(len(ids))
     cached = torch.stack([released.extend(ids[:, place : place + 1], cache) for place in range(ids.shape[1])], dim=1)
-    report("step1 cached against full", cached, released.logits(ids), max_abs=2e-5)
+    report(f"step1 {case} cached against full", cached, released.logits(ids), max_abs=bound)
 
 
 @pytest.mark.golden
