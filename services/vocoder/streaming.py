@@ -15,7 +15,7 @@ The flow is not causal, so each pass makes a window of mel anew and keeps the pa
 The state is small and explicit: the room itself keeps nothing between two calls.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -103,7 +103,7 @@ def excitation(seed: int, harmonics: int, start_frame: int, end_frame: int) -> E
 
 
 class Streamer:
-    """One voice room's streaming: `chunk(tokens, voice, state, final=…) -> (samples, state)`."""
+    """The networks of one folder with the settings of its streams; it holds no stream."""
 
     def __init__(self, flow: Flow, hift: HiFT, settings: StreamSettings) -> None:
         self._flow = flow
@@ -114,21 +114,9 @@ class Streamer:
         self, tokens: ArrayLike, voice: VoiceFeatures, state: StreamState, *, final: bool
     ) -> tuple[NDArray[np.float32], StreamState]:
         """Push tokens, take out the wave that is ready; see `Vocoder.chunk`."""
-        pushed = np.asarray(torch.as_tensor(tokens).cpu(), dtype=np.int64).reshape(-1)
-        self._flow.check_tokens(pushed)
-        known = np.concatenate([state.tokens, pushed])
-        frames = self._flow.frame_count(state.first_token + len(known))
-        ready = frames if final else frames - self._settings.lookahead_frames
-        held = held_frames(self._hift)
-        if not final and not state.passes:
-            ready = min(ready, self._settings.first_limit_frames + held)
-            frames = ready + self._settings.lookahead_frames
-        waiting = StreamState(
-            state.seed, known, state.first_token, state.made_frames, state.overlap, state.passes, state.hift
-        )
-        if not final and ready - held - state.hift.sent_frames < self._hop(state.passes):
-            return np.zeros(0, np.float32), waiting
-        mel, overlap = self._pass(voice, waiting, ready, frames)
+        mel, state = self.mel(tokens, voice, state, final=final)
+        if not final and not mel.shape[1]:
+            return np.zeros(0, np.float32), state
         samples, hift = push_mel(
             self._hift,
             torch.from_numpy(mel),
@@ -136,9 +124,32 @@ class Streamer:
             lambda start, end: excitation(state.seed, self._hift.config.harmonics, start, end),
             final=final,
         )
-        dropped = self._dropped(waiting, ready)
-        return samples, StreamState(
-            state.seed, known[dropped:], state.first_token + dropped, ready, overlap, state.passes + 1, hift
+        return samples, replace(state, hift=hift)
+
+    def mel(
+        self, tokens: ArrayLike, voice: VoiceFeatures, state: StreamState, *, final: bool
+    ) -> tuple[NDArray[np.float32], StreamState]:
+        """The first half of `chunk`: push tokens, take out the mel that became final, [80, K], K possibly 0."""
+        pushed = np.asarray(torch.as_tensor(tokens).cpu(), dtype=np.int64).reshape(-1)
+        self._flow.check_tokens(pushed)
+        state = replace(state, tokens=np.concatenate([state.tokens, pushed]))
+        settings, held = self._settings, held_frames(self._hift)
+        frames = self._flow.frame_count(state.first_token + len(state.tokens))
+        ready = frames if final else frames - settings.lookahead_frames
+        if not final and not state.passes:
+            ready = min(ready, settings.first_limit_frames + held)
+            frames = ready + settings.lookahead_frames
+        if not final and ready - max(state.made_frames, held) < self._hop(state.passes):
+            return state.overlap[:, :0], state
+        mel, overlap = self._pass(voice, state, ready, frames)
+        dropped = self._dropped(state, ready)
+        return mel, replace(
+            state,
+            tokens=state.tokens[dropped:],
+            first_token=state.first_token + dropped,
+            made_frames=ready,
+            overlap=overlap,
+            passes=state.passes + 1,
         )
 
     def _dropped(self, state: StreamState, ready: int) -> int:
