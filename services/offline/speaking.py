@@ -19,7 +19,7 @@ from services.shared.codec import GROUP_MS, GROUP_TOKENS
 from services.shared.errors import GenerationError, InvalidOptionError
 from services.tts.alignment import Repairs
 from services.tts.prompt import is_music
-from services.tts.speech_lm import SpeechParams
+from services.tts.speech_lm import SPEECH_TEMPERATURE, SpeechParams
 from services.vocoder import change_speed, change_volume
 from services.vocoder.config import SAMPLE_RATE_HZ
 from services.vocoder.effects import MAX_SPEED, MIN_SPEED
@@ -42,6 +42,7 @@ class SpeechOptions:
     Attributes:
         voice: registry entry; the checkpoint's first one if None.
         seed: of sampling and noise.
+        temperature: of the speech model; lower is plainer and slips less, higher is livelier.
         speed: tempo ratio, pitch kept; 2 is twice as fast.
         volume: amplitude ratio.
         sample_rate_hz: of the result; the vocoder's own if None.
@@ -52,6 +53,7 @@ class SpeechOptions:
 
     voice: str | None = None
     seed: int = 0
+    temperature: float = SPEECH_TEMPERATURE
     speed: float = 1.0
     volume: float = 1.0
     sample_rate_hz: int | None = None
@@ -166,7 +168,8 @@ class Speaker:
         self._notify(step)
         failure: GenerationError | None = None
         for attempt in range(MAX_ATTEMPTS):
-            stream = speech_lm.speak(text, prepared.prompt, SpeechParams(seed=self._options.seed + attempt))
+            params = SpeechParams(temperature=self._options.temperature, seed=self._options.seed + attempt)
+            stream = speech_lm.speak(text, prepared.prompt, params)
             try:
                 with self._watch.room("tts"):
                     tokens = [value for group in stream for value in group]

@@ -33,6 +33,8 @@ from services.tts.speech_length import estimate_speech_s, max_speech_s
 MAX_TOTAL_TOKENS: Final = 8192
 """Prompt and speech together, as released; the checkpoint's own limit counts when it is lower."""
 
+SPEECH_TEMPERATURE: Final = 0.7
+
 
 @dataclass(frozen=True, slots=True)
 class SpeechParams:
@@ -44,7 +46,7 @@ class SpeechParams:
         seed: the same seed gives the same speech.
     """
 
-    temperature: float = 0.7
+    temperature: float = SPEECH_TEMPERATURE
     top_k: int = 50
     seed: int = 0
 

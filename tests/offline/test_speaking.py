@@ -53,6 +53,7 @@ class FakeRooms:
     def __init__(self, failing: dict[int, StepAudioError] | None = None) -> None:
         self.failing = failing or {}
         self.seeds: list[int] = []
+        self.temperatures: list[float] = []
         self.voiced: list[tuple[int, bool]] = []
         self.music = False
         names = ("Nano", "NanoRAP")
@@ -64,6 +65,7 @@ class FakeRooms:
 
     def speak(self, text: str, voice: VoicePrompt, params: SpeechParams) -> FakeStream:
         self.seeds.append(params.seed)
+        self.temperatures.append(params.temperature)
         return FakeStream(self.failing.get(params.seed))
 
     def vocoder(self, *, music: bool) -> "FakeRooms":
@@ -139,6 +141,14 @@ def test_volume_and_rate_are_applied_to_the_whole() -> None:
     assert speech.sample_rate_hz == 44100
     assert len(speech.samples) == 100
     assert speech.samples[50] == pytest.approx(0.25, abs=0.02)
+
+
+def test_the_temperature_reaches_the_speech_model() -> None:
+    rooms = FakeRooms()
+
+    speaker(rooms, SpeechOptions(temperature=0.3)).speak(["Hello."])
+
+    assert rooms.temperatures == [0.3]
 
 
 def test_an_unknown_voice_is_found_before_the_work() -> None:
