@@ -8,7 +8,7 @@ import pytest
 from numpy.typing import NDArray
 
 from services.offline.rooms import PreparedVoice, Rooms
-from services.offline.speaking import MAX_ATTEMPTS, PIECE_TOKENS, SAMPLE_RATE_HZ, Speaker, SpeechOptions
+from services.offline.speaking import MAX_ATTEMPTS, PIECE_TOKENS, Speaker, SpeechOptions
 from services.offline.timing import Stopwatch
 from services.shared.audio.files import Audio
 from services.shared.errors import (
@@ -24,6 +24,7 @@ from services.tts.prompt import VoicePrompt
 from services.tts.speech_lm import SpeechParams
 from services.tts.voices import Voice, VoiceRegistry
 from services.vocoder import VoiceFeatures
+from services.vocoder.config import SAMPLE_RATE_HZ
 
 pytestmark = pytest.mark.unit
 
