@@ -28,7 +28,9 @@ def write_linguistic(encoder: SanmEncoder, shift: Tensor, scale: Tensor, centroi
     """Write the Paraformer folder and linguistic_tokenizer.npy; `centroids` are [512, D]."""
     model_folder = folder / PARAFORMER_FOLDER
     model_folder.mkdir(parents=True, exist_ok=True)
-    torch.save({f"encoder.{name}": value.clone() for name, value in encoder.state_dict().items()}, model_folder / "model.pt")
+    torch.save(
+        {f"encoder.{name}": value.clone() for name, value in encoder.state_dict().items()}, model_folder / "model.pt"
+    )
     (model_folder / "am.mvn").write_text(_kaldi_network(shift, scale))
     (model_folder / "tokens.json").write_text(json.dumps(list(LABELS), ensure_ascii=False))
     names = {

@@ -64,7 +64,11 @@ class LinguisticTask:
         spoken = F.cross_entropy(phones.flatten(0, 1), labels.flatten(), label_smoothing=_SMOOTHING)
         frame = F.mse_loss(self.helpers.get_submodule("frame")(rows), middle)
         accuracy = (phones.argmax(2) == labels).float().mean()
-        return spoken + _FRAME_WEIGHT * frame, {"phones": spoken.item(), "frame": frame.item(), "right": float(accuracy)}
+        return spoken + _FRAME_WEIGHT * frame, {
+            "phones": spoken.item(),
+            "frame": frame.item(),
+            "right": float(accuracy),
+        }
 
     def judge(self) -> Figures:
         """Share of right labels on held-out clips, all and without silence."""

@@ -79,7 +79,9 @@ def write_codebooks(work: Path, clips: Sequence[Clip], sizes: EncoderConfig) -> 
         encoder = SanmEncoder(sizes).eval()
         load_weights(encoder, work / LINGUISTIC_FOLDER)
         shift, scale = torch.load(work / LINGUISTIC_FOLDER / _NORMALISATION_FILE, weights_only=True)
-        centroids, figures["linguistic"] = _codebook([_linguistic_rows(encoder, shift, scale, h) for h in chosen], chosen)
+        centroids, figures["linguistic"] = _codebook(
+            [_linguistic_rows(encoder, shift, scale, h) for h in chosen], chosen
+        )
         write_linguistic(encoder, shift, scale, centroids, folder)
     if _is_older(folder / SEMANTIC_ONNX_FILE, work / SEMANTIC_FOLDER):
         network = SemanticNetwork().eval()
@@ -130,7 +132,11 @@ def _linguistic_rows(encoder: SanmEncoder, shift: Tensor, scale: Tensor, heard: 
     front_end = OnlineFrontEnd(shift, scale, dither=0.0, released_quirks=False)
     features = features_of(front_end, heard)
     features = features[: len(features) // NEW_ROWS * NEW_ROWS]
-    return encode_packed(encoder, features[None])[0] if len(features) else features.new_zeros(0, encoder.config.output_size)
+    return (
+        encode_packed(encoder, features[None])[0]
+        if len(features)
+        else features.new_zeros(0, encoder.config.output_size)
+    )
 
 
 @torch.no_grad()
