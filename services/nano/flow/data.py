@@ -69,7 +69,11 @@ def mel_of(clip: Clip, rendition: Rendition) -> NDArray[np.float16]:
     begin_s = rendition.begin_s
     samples = cut(audio.samples, audio.sample_rate_hz, begin_s, begin_s + rendition.seconds)
     samples = samples * np.float32(_level(clip))
-    return mel_spectrogram_22k(torch.from_numpy(resample(samples, audio.sample_rate_hz, PROMPT_MEL_RATE_HZ)))[0].half().numpy()
+    return (
+        mel_spectrogram_22k(torch.from_numpy(resample(samples, audio.sample_rate_hz, PROMPT_MEL_RATE_HZ)))[0]
+        .half()
+        .numpy()
+    )
 
 
 def make_mels(work: Path, clips: Sequence[Clip], renditions: Mapping[str, list[Rendition]]) -> None:
@@ -161,11 +165,11 @@ class FlowCorpus:
             tokens.append(values)
             mels.append(mel)
             embeddings.append(prompt.embedding)
-        mel = torch.from_numpy(np.stack(mels).astype(np.float32)).transpose(1, 2).contiguous()
+        wanted = torch.from_numpy(np.stack(mels).astype(np.float32)).transpose(1, 2).contiguous()
         return FlowBatch(
             torch.from_numpy(np.stack(tokens)),
             GROUP_TOKENS * prompt_groups,
-            mel,
+            wanted,
             prompt_frames,
             torch.from_numpy(np.stack(embeddings)),
         )

@@ -95,7 +95,8 @@ def start(flow: Flow, scale: MelScale) -> None:
     """First values: mu begins at the mean mel, the velocity at mu minus the state."""
     start_linear(flow.estimator, scale)
     last = flow.length_regulator.model[-1]
-    assert isinstance(last, nn.Conv1d) and last.bias is not None
+    assert isinstance(last, nn.Conv1d)
+    assert last.bias is not None
     last.weight.mul_(scale.spread[:, None, None])
     last.bias.copy_(scale.mean)
 

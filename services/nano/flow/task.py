@@ -2,7 +2,10 @@
 
     state    x = (1 - t) z + t mel,  t = 1 - cos(u pi / 2), u even in 0 .. 1, as the solver steps
     target   mel - z
-    loss     |mu - mel| + (velocity - target)^2, in units of the noise: an estimator that does not denoise stays at 1
+    loss     |mu - mel| + (velocity - target)^2
+
+With R the variance of mel given mu, an estimator that ignores the noise has a velocity error of R + 1, the best one of
+independent bins R / ((1 - t)^2 + t^2 R): the error falls below 1 only as mu gets near, so `noise_left` is judged too.
 
 Gradients of the velocity reach mu weakened, so that mu stays a mel. Decides: loss, dropping of conditions, judgement.
 Refuses to know: where mels and values come from.
@@ -127,25 +130,38 @@ class FlowTask:
 
     def velocity_error(self, batch: FlowBatch, mu: Tensor) -> Tensor:
         """Squared error [B, 80, T] of the estimated velocity at random times and noise."""
-        B = len(mu)
-        time = 1 - torch.cos(torch.rand(B) * (math.pi / 2))
+        time = 1 - torch.cos(torch.rand(len(mu)) * (math.pi / 2))
         noise = torch.randn_like(batch.mel)
+        kept = torch.rand(len(mu)) >= DROP_SHARE
+        return (self._found(batch, mu, noise, time, kept) - (batch.mel - noise)).square()
+
+    def noise_left(self, batch: FlowBatch, mu: Tensor) -> float:
+        """How much of the noise the estimate ignores: 1 where its answer does not depend on it, 0 where it removes all.
+
+        The same mels at the same time under two draws of noise: right answers differ by exactly that difference.
+        """
+        time, kept = torch.full((len(mu),), 0.3), torch.ones(len(mu), dtype=torch.bool)
+        one, two = torch.randn_like(batch.mel), torch.randn_like(batch.mel)
+        apart = self._found(batch, mu, one, time, kept) - self._found(batch, mu, two, time, kept)
+        return float((apart - (two - one)).square().mean() / (two - one).square().mean())
+
+    def _found(self, batch: FlowBatch, mu: Tensor, noise: Tensor, time: Tensor, kept: Tensor) -> Tensor:
+        """[B, 80, T] velocity on the way from this noise to the mel."""
         at = time[:, None, None]
         state = (1 - at) * noise + at * batch.mel
         mu = mu * _MU_GRADIENT + mu.detach() * (1 - _MU_GRADIENT)
         speaker = self.flow.spk_embed_affine_layer(F.normalize(batch.embedding, dim=1))
         prompt = batch.mel.clone()
         prompt[:, :, batch.prompt_frames :] = 0.0
-        kept = torch.rand(B) >= DROP_SHARE
         raw = {f"estimator.{name}": value for name, value in folded(self.flow.estimator, self._scale).items()}
-        found = functional_call(self._velocity, raw, (state, (mu, speaker, prompt), time, kept))
-        return (found - (batch.mel - noise)).square()
+        found: Tensor = functional_call(self._velocity, raw, (state, (mu, speaker, prompt), time, kept))
+        return found
 
     def judge(self) -> Figures:
         """Distance of synthesised mels, and of mu alone, from held-out ones."""
         plain = folded_flow(self.flow, self._scale)
         self._judged = self._judged or self._data.judged()
-        distances, velocities = [], []
+        distances, velocities, left = [], [], []
         for number, (tokens, voice, mel) in enumerate(self._judged):
             frames = torch.as_tensor(voice.mel).shape[-2] + mel.shape[2]
             noise = torch.randn(1, mel.shape[1], frames, generator=torch.Generator().manual_seed(number))
@@ -158,8 +174,10 @@ class FlowTask:
             mu = batch_mu(self.flow, batch)
             mus.append(float((mu - batch.mel).abs().mean()))
             velocities.append(float(self.velocity_error(batch, mu).mean()))
+            left.append(self.noise_left(batch, mu))
         mel_error = float(np.mean(distances))
         figures = {"mel": mel_error, "mu": float(np.mean(mus)), "velocity": float(np.mean(velocities))}
+        figures["noise_left"] = float(np.mean(left))
         return {SCORE: -mel_error, **figures}
 
 

@@ -25,11 +25,11 @@ _NEVER_NEAREST: Final = 1e3
 
 
 def write_linguistic(encoder: SanmEncoder, shift: Tensor, scale: Tensor, centroids: Tensor, folder: Path) -> None:
-    """Write the Paraformer folder and linguistic_tokenizer.npy; `centroids` are [512, D]."""
+    """Write the Paraformer folder and linguistic_tokenizer.npy; `centroids` are [512, D], weights become half."""
     model_folder = folder / PARAFORMER_FOLDER
     model_folder.mkdir(parents=True, exist_ok=True)
     torch.save(
-        {f"encoder.{name}": value.clone() for name, value in encoder.state_dict().items()}, model_folder / "model.pt"
+        {f"encoder.{name}": value.half() for name, value in encoder.state_dict().items()}, model_folder / "model.pt"
     )
     (model_folder / "am.mvn").write_text(_kaldi_network(shift, scale))
     (model_folder / "tokens.json").write_text(json.dumps(list(LABELS), ensure_ascii=False))

@@ -81,7 +81,8 @@ class LinguisticTask:
     def _phones(self, rows: Tensor) -> Tensor:
         """[B, R, D] -> [B, 2R, classes]."""
         logits: Tensor = self.helpers.get_submodule("phones")(rows)
-        return logits.unflatten(2, (LABELS_A_ROW, CLASSES)).flatten(1, 2)
+        out: Tensor = logits.unflatten(2, (LABELS_A_ROW, CLASSES)).flatten(1, 2)
+        return out
 
     def _batch(self, batch: Sequence[Heard]) -> tuple[Tensor, Tensor]:
         """Features [B, R, 560] and labels [B, 2R], R a multiple of 4."""
@@ -131,4 +132,5 @@ def _mask_bands(features: Tensor, rng: np.random.Generator) -> Tensor:
             width = int(rng.integers(1, 13))
             low = int(rng.integers(0, FBANK_MELS - width))
             clip[..., low : low + width] = 0.0
-    return stacked.flatten(2)
+    out: Tensor = stacked.flatten(2)
+    return out

@@ -120,7 +120,8 @@ class SemanticTask:
     def _phones(self, rows: Tensor) -> Tensor:
         """[B, R, 24] -> [B, 2R, classes]."""
         logits: Tensor = self.helpers.get_submodule("phones")(rows)
-        return logits.unflatten(2, (LABELS_A_ROW, CLASSES)).flatten(1, 2)
+        out: Tensor = logits.unflatten(2, (LABELS_A_ROW, CLASSES)).flatten(1, 2)
+        return out
 
 
 def _batch(batch: Sequence[Heard]) -> tuple[Tensor, Tensor]:

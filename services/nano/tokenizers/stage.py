@@ -78,6 +78,7 @@ def write_codebooks(work: Path, clips: Sequence[Clip], sizes: EncoderConfig) -> 
     if _is_older(folder / CENTROIDS_FILE, work / LINGUISTIC_FOLDER):
         encoder = SanmEncoder(sizes).eval()
         load_weights(encoder, work / LINGUISTIC_FOLDER)
+        encoder = encoder.half().float()  # the weights as they are written
         shift, scale = torch.load(work / LINGUISTIC_FOLDER / _NORMALISATION_FILE, weights_only=True)
         centroids, figures["linguistic"] = _codebook(
             [_linguistic_rows(encoder, shift, scale, h) for h in chosen], chosen

@@ -44,7 +44,8 @@ def run(work: Path, budget: Budget, *, steps: int | None = None) -> bool:
     for made in make_missing(work, read_clips(work), tokenizer, fingerprint_of(folder)):
         if made % _LOG_EVERY == 0:
             _log.info("tokens: %d renditions made", made)
-        if budget.minutes is not None and time.monotonic() - started > 60 * budget.minutes or made == steps:
+        spent = budget.minutes is not None and time.monotonic() - started > 60 * budget.minutes
+        if spent or made == steps:
             return False
         while budget.pause_file is not None and budget.pause_file.exists():
             time.sleep(_PAUSE_POLL_S)

@@ -140,7 +140,7 @@ def read_renditions(work: Path) -> dict[str, list[Rendition]]:
 def fingerprint_of(folder: Path) -> str:
     """A name of the tokenizer in a folder that changes with its files."""
     digest = hashlib.sha256()
-    for path in sorted(folder.rglob("model.pt")) + [folder / CENTROIDS_FILE, folder / SEMANTIC_ONNX_FILE]:
+    for path in (*sorted(folder.rglob("model.pt")), folder / CENTROIDS_FILE, folder / SEMANTIC_ONNX_FILE):
         digest.update(path.read_bytes())
     return digest.hexdigest()[:16]
 

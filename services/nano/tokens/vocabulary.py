@@ -72,7 +72,9 @@ def _pieces(domain: Domain) -> Iterator[tuple[str, float]]:
         yield text.replace(" ", _SPACE), _WORD_SCORE
     yield from ((text, _WORD_SCORE) for text in (*STYLE_TAGS, *SPEAKERS))
     texts = list(_texts(domain))
-    inside = {(_SPACE + match[0]) for text in texts for match in _WORD.finditer(text) if text[: match.start()][-1:] == " "}
+    inside = {
+        (_SPACE + match[0]) for text in texts for match in _WORD.finditer(text) if text[: match.start()][-1:] == " "
+    }
     first = {match[0] for text in texts for match in _WORD.finditer(text) if text[: match.start()][-1:] != " "}
     lower = {_SPACE + word for word in domain.words}
     yield from ((text, _WORD_SCORE) for text in sorted(inside | first | lower))

@@ -1,1 +1,1 @@
-"""What every training stage of the nano recipe shares: the loop, its budget, recorded speech, augmentation, autograd."""
+"""What every training stage of the nano recipe shares: the loop, recorded speech, augmentation, autograd."""

@@ -1,8 +1,8 @@
 """Gradients through rooms that were written for inference.
 
-The rooms save memory by adding in place, and take the result of the call (`rows = rows.add_(…)`). Gradients need the old
-values, so inside `out_of_place` such a call adds into new memory. A room that adds in place and drops the result would
-compute something else: each network that is trained this way has a test that it does not.
+The rooms save memory by adding in place, and take the result of the call (`rows = rows.add_(…)`). Gradients need the
+old values, so inside `out_of_place` such a call adds into new memory. A room that adds in place and drops the result
+would compute something else: each network that is trained this way has a test that it does not.
 """
 
 from collections.abc import Callable, Mapping, Sequence
