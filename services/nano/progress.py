@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
+from services.nano.flow.stage import MU_FOLDER
 from services.nano.flow.stage import TRAIN_FOLDER as FLOW_FOLDER
 from services.nano.lm.stage import CHAT_TRAIN_FOLDER, TTS_TRAIN_FOLDER
 from services.nano.speaker.stage import TRAIN_FOLDER as SPEAKER_FOLDER
@@ -19,7 +20,7 @@ from services.nano.training.loop import SCORE, log_lines
 
 REPORT_FILE: Final = "report.md"
 _TRAININGS: Final = (
-    *(LINGUISTIC_FOLDER, SEMANTIC_FOLDER, SPEAKER_FOLDER, TTS_TRAIN_FOLDER, CHAT_TRAIN_FOLDER, FLOW_FOLDER),
+    *(LINGUISTIC_FOLDER, SEMANTIC_FOLDER, SPEAKER_FOLDER, TTS_TRAIN_FOLDER, CHAT_TRAIN_FOLDER, MU_FOLDER, FLOW_FOLDER),
 )
 _SECONDS_AN_HOUR: Final = 3600.0
 

@@ -23,6 +23,8 @@ from services.vocoder.flow.estimator import Estimator
 FIRST: Final = ("down_blocks.0.0.block1.block.0", "down_blocks.0.0.res_conv")
 LAST: Final = "final_proj"
 _LINEAR_BIAS: Final = 3.0
+_NOISE_FREE: Final = 0.05
+"""What the linear path leaves of the random weights beside it."""
 _STATE, _MU, _SPEAKER, _PROMPT = range(4)
 
 
@@ -73,8 +75,9 @@ def folded(estimator: Estimator, scale: MelScale) -> dict[str, Tensor]:
 def start_linear(estimator: Estimator, scale: MelScale) -> None:
     """Begin with the right answer to first order: velocity = mu - state, along the residual path of the outer level.
 
-    Channels 0 .. 79 carry (mu - state) from the first residual convolution over the skip into the last blocks; the
-    last norm shifts them to where Mish is nearly linear, and the projection takes the shift off again.
+    Channels 0 .. 79 carry (mu - state) from the first residual convolution over the skip into the last blocks, and
+    nothing else is added to them at first; the last norm shifts them to where Mish is nearly linear, and the projection
+    takes the shift off again. That norm also gives (mu - state) = (1 - t) velocity its right size at any time.
     """
     _, spread = scale.inputs
     _, out_spread = scale.velocity
@@ -85,13 +88,15 @@ def start_linear(estimator: Estimator, scale: MelScale) -> None:
     for part, sign in ((_STATE, -1.0), (_MU, 1.0)):
         block = slice(part * MEL_CHANNELS, (part + 1) * MEL_CHANNELS)
         weight[:MEL_CHANNELS, block, 0] = sign * eye * spread[block] / out_spread[:, None]
+    for level in ("down_blocks.0", "up_blocks.1"):
+        _silence(estimator, level)
     channels = estimator.final_proj.in_channels
     weight, _ = _parameters(estimator, "up_blocks.1.0.res_conv")
     weight[:MEL_CHANNELS] = 0.0
     weight[:MEL_CHANNELS, channels : channels + MEL_CHANNELS, 0] = eye  # the skip is the second half
     for name in ("up_blocks.1.2", "final_block.block.0"):
         weight, bias = _parameters(estimator, name)
-        weight[:MEL_CHANNELS] *= 0.1
+        weight[:MEL_CHANNELS] *= _NOISE_FREE
         weight[:MEL_CHANNELS, :MEL_CHANNELS, 1] += eye
         bias[:MEL_CHANNELS] = 0.0
     estimator.get_parameter("final_block.block.1.bias")[:MEL_CHANNELS] = _LINEAR_BIAS
@@ -99,6 +104,19 @@ def start_linear(estimator: Estimator, scale: MelScale) -> None:
     weight[:] = 0.0
     weight[:, :MEL_CHANNELS, 0] = eye
     bias[:] = -_LINEAR_BIAS
+
+
+def _silence(estimator: Estimator, level: str) -> None:
+    """Let the branches of an outer level begin without a share in channels 0 .. 79; they still get gradients."""
+    norm_weight, norm_bias = _parameters(estimator, f"{level}.0.block2.block.1")
+    for parameter in (norm_weight, norm_bias):
+        parameter[:MEL_CHANNELS] *= _NOISE_FREE
+    blocks = {name.split(".")[3] for name, _ in estimator.named_parameters() if name.startswith(f"{level}.1.")}
+    for block in blocks:
+        for last in ("attn1.to_out.0", "ff.net.2"):
+            weight, bias = _parameters(estimator, f"{level}.1.{block}.{last}")
+            weight[:MEL_CHANNELS] *= _NOISE_FREE
+            bias[:MEL_CHANNELS] *= _NOISE_FREE
 
 
 def _parameters(estimator: nn.Module, name: str) -> tuple[Tensor, Tensor]:

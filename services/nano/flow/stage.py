@@ -26,6 +26,8 @@ from services.vocoder.flow.model import Flow
 from services.vocoder.speaker import load_speaker
 
 TRAIN_FOLDER: Final = "train/flow"
+MU_FOLDER: Final = "train/flow_mu"
+MU_SCHEDULE: Final = Schedule(steps=6000, learning_rate=2e-3, warm_up_steps=200, average=0.998, judge_every=500)
 SCHEDULE: Final = Schedule(steps=20_000, learning_rate=1e-3, warm_up_steps=200, average=0.999, judge_every=500)
 _SCALE_FILE: Final = "scale.pt"
 _SEED: Final = 20_261
@@ -39,8 +41,8 @@ def run(work: Path, budget: Budget, *, steps: int | None = None) -> bool:
 
     Args:
         work: the working folder; `tokens` and `speaker` have run there.
-        budget: of this call.
-        steps: length of the schedule instead of the recipe's.
+        budget: of each of the two trainings, of mu alone and of everything.
+        steps: length of both schedules instead of the recipe's.
 
     Returns:
         whether the schedule is finished.
@@ -50,7 +52,10 @@ def run(work: Path, budget: Budget, *, steps: int | None = None) -> bool:
     scale = scale_of(work, corpus)
     torch.manual_seed(_SEED)
     start(flow, scale)
-    schedule = SCHEDULE if steps is None else replace(SCHEDULE, steps=steps)
+    mu_schedule, schedule = (s if steps is None else replace(s, steps=steps) for s in (MU_SCHEDULE, SCHEDULE))
+    if not train(FlowTask(flow, scale, corpus, estimating=False), work / MU_FOLDER, mu_schedule, budget):
+        return False
+    load_weights(flow, work / MU_FOLDER)
     finished = train(FlowTask(flow, scale, corpus), work / TRAIN_FOLDER, schedule, budget)
     if finished:
         load_weights(flow, work / TRAIN_FOLDER)

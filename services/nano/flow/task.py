@@ -6,6 +6,8 @@
 
 With R the variance of mel given mu, an estimator that ignores the noise has a velocity error of R + 1, the best one of
 independent bins R / ((1 - t)^2 + t^2 R): the error falls below 1 only as mu gets near, so `noise_left` is judged too.
+While mu is far, the best answer hardly depends on the noise, and an estimator that begins then unlearns to look at it:
+mu is trained alone first.
 
 Gradients of the velocity reach mu weakened, so that mu stays a mel. Decides: loss, dropping of conditions, judgement.
 Refuses to know: where mels and values come from.
@@ -34,6 +36,7 @@ DROP_SHARE: Final = 0.2
 _MU_GRADIENT: Final = 0.1
 _PROMPT_WEIGHT: Final = 0.2
 _VELOCITY_WEIGHT: Final = 1.0
+_JUDGED_BATCHES: Final = 4
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -102,14 +105,16 @@ class FlowTask:
         flow: the room's network; its estimator's parameters are taken as those of normalised coordinates.
         scale: the coordinates.
         data: batches.
+        estimating: train the whole flow; without it, mu alone, which is many times cheaper.
     """
 
-    def __init__(self, flow: Flow, scale: MelScale, data: FlowData) -> None:
+    def __init__(self, flow: Flow, scale: MelScale, data: FlowData, *, estimating: bool = True) -> None:
         self.flow = flow
         self.helpers: nn.Module = nn.Module()
         self._velocity = Velocity(flow.estimator)
         self._scale = scale
         self._data = data
+        self._estimating = estimating
         self._judged: list[tuple[Tensor, VoiceFeatures, Tensor]] = []
 
     @property
@@ -125,6 +130,8 @@ class FlowTask:
         weight[: batch.prompt_frames] = _PROMPT_WEIGHT
         weight = weight / weight.mean()
         near = ((mu - batch.mel).abs() * weight).mean()
+        if not self._estimating:
+            return near, {"mu": near.item()}
         error = (self.velocity_error(batch, mu) * weight).mean()
         return near + _VELOCITY_WEIGHT * error, {"mu": near.item(), "velocity": error.item()}
 
@@ -135,6 +142,7 @@ class FlowTask:
         kept = torch.rand(len(mu)) >= DROP_SHARE
         return (self._found(batch, mu, noise, time, kept) - (batch.mel - noise)).square()
 
+    @torch.no_grad()
     def noise_left(self, batch: FlowBatch, mu: Tensor) -> float:
         """How much of the noise the estimate ignores: 1 where its answer does not depend on it, 0 where it removes all.
 
@@ -158,27 +166,30 @@ class FlowTask:
         return found
 
     def judge(self) -> Figures:
-        """Distance of synthesised mels, and of mu alone, from held-out ones."""
-        plain = folded_flow(self.flow, self._scale)
+        """Distance of mu and of synthesised mels from held-out ones; how much noise the estimate ignores."""
         self._judged = self._judged or self._data.judged()
-        distances, velocities, left = [], [], []
+        mu = float(np.mean([self._distance_of_mu(*one) for one in self._judged]))
+        if not self._estimating:
+            return {SCORE: -mu, "mu": mu}
+        plain = folded_flow(self.flow, self._scale)
+        distances = []
         for number, (tokens, voice, mel) in enumerate(self._judged):
             frames = torch.as_tensor(voice.mel).shape[-2] + mel.shape[2]
             noise = torch.randn(1, mel.shape[1], frames, generator=torch.Generator().manual_seed(number))
-            found = plain.mel(tokens, voice, noise=noise)
-            distances.append(float((found - mel).abs().mean()))
-        rng = np.random.default_rng(0)
-        mus = []
-        for _ in range(4):
-            batch = self._data.draw(rng)
-            mu = batch_mu(self.flow, batch)
-            mus.append(float((mu - batch.mel).abs().mean()))
-            velocities.append(float(self.velocity_error(batch, mu).mean()))
-            left.append(self.noise_left(batch, mu))
-        mel_error = float(np.mean(distances))
-        figures = {"mel": mel_error, "mu": float(np.mean(mus)), "velocity": float(np.mean(velocities))}
-        figures["noise_left"] = float(np.mean(left))
-        return {SCORE: -mel_error, **figures}
+            distances.append(float((plain.mel(tokens, voice, noise=noise) - mel).abs().mean()))
+        batches = [self._data.draw(np.random.default_rng(number)) for number in range(_JUDGED_BATCHES)]
+        mus = [batch_mu(self.flow, batch) for batch in batches]
+        velocity = np.mean([float(self.velocity_error(*pair).mean()) for pair in zip(batches, mus, strict=True)])
+        left = np.mean([self.noise_left(*pair) for pair in zip(batches, mus, strict=True)])
+        figures = {"mel": float(np.mean(distances)), "mu": mu, "velocity": float(velocity), "noise_left": float(left)}
+        return {SCORE: -figures["mel"], **figures}
+
+    def _distance_of_mu(self, tokens: Tensor, voice: VoiceFeatures, mel: Tensor) -> float:
+        before, prompt = torch.as_tensor(voice.tokens), torch.as_tensor(voice.mel)
+        whole = torch.cat([prompt.T[None], mel], dim=2)
+        frames = len(prompt)
+        batch = FlowBatch(torch.cat([before, tokens])[None], len(before), whole, frames, torch.empty(0))
+        return float((batch_mu(self.flow, batch) - whole)[:, :, frames:].abs().mean())
 
 
 def batch_mu(flow: Flow, batch: FlowBatch) -> Tensor:

@@ -95,4 +95,5 @@ def _projected(book: Tensor, size: int, generator: torch.Generator) -> Tensor:
     kept = spread > 1e-6 * spread[0]
     white = left[:, kept] * len(book) ** 0.5
     mixing = torch.randn(white.shape[1], size, generator=generator, dtype=torch.float64) / white.shape[1] ** 0.5
-    return (white @ mixing).float()
+    vectors: Tensor = (white @ mixing).float()
+    return vectors
