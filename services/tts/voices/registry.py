@@ -39,7 +39,7 @@ _SILENT_PEAK = 1e-3
 _MAX_NAME_CHARACTERS = 64
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Voice:
     """One voice of the registry.
 
