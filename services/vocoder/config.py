@@ -18,7 +18,7 @@ from typing import Final
 import yaml
 
 from services.shared.errors import CheckpointError, CorruptFileError
-from services.shared.nn.checkpoint import read_yaml
+from services.shared.files import read_yaml
 
 CONFIG_FILE: Final = "cosyvoice.yaml"
 FLOW_FILE: Final = "flow.pt"
