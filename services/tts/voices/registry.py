@@ -27,7 +27,7 @@ from services.shared.errors import (
     NothingToSpeakError,
     VoiceNotFoundError,
 )
-from services.shared.nn.checkpoint import read_json
+from services.shared.files import read_json
 from services.shared.paths import SPEAKERS_FILE, SPEAKERS_FOLDER
 from services.tts.prompt.tags import MUSIC_TAGS, speakable, voice_entry
 
