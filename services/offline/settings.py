@@ -6,10 +6,8 @@ from typing import Any, Final
 from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from services.lm.chat import CHAT_PARAMS
 from services.lm.prompt import CHAT_SYSTEM_PROMPT
 from services.shared.errors import InvalidOptionError
-from services.tts.speech_lm import SPEECH_TEMPERATURE
 
 NANO_CHECKPOINTS: Final = Path(__file__).resolve().parents[2] / "model_repository" / "checkpoints" / "nano"
 
@@ -23,8 +21,8 @@ class OfflineSettings(BaseSettings):
         seed: of all sampling and noise.
         voice: registry entry that speaks; the checkpoint's first one if left out.
         system: system prompt of the conversation; empty for none.
-        temperature: of the chat model; 0 takes the likeliest words.
-        speech_temperature: of the speech model; lower is plainer and slips less.
+        temperature: of the chat model; 0 takes the likeliest words; the checkpoint's own if left out.
+        speech_temperature: of the speech model; lower is plainer and slips less; the checkpoint's own if left out.
     """
 
     model_config = SettingsConfigDict(env_prefix="STEPAUDIO_", frozen=True, extra="forbid")
@@ -34,8 +32,8 @@ class OfflineSettings(BaseSettings):
     seed: int = Field(default=0, ge=0, lt=2**31)
     voice: str | None = None
     system: str = CHAT_SYSTEM_PROMPT
-    temperature: float = Field(default=CHAT_PARAMS.temperature, ge=0.0, le=2.0)
-    speech_temperature: float = Field(default=SPEECH_TEMPERATURE, ge=0.0, le=2.0)
+    temperature: float | None = Field(default=None, ge=0.0, le=2.0)
+    speech_temperature: float | None = Field(default=None, ge=0.0, le=2.0)
 
 
 def read_settings(**overrides: Any) -> OfflineSettings:  # Any: pydantic checks the values
