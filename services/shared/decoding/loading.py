@@ -1,4 +1,4 @@
-"""A language model ready to generate: tokenizer, batcher and sizes of one checkpoint folder, which must belong together."""
+"""A language model ready to generate: tokenizer, batcher and sizes of one checkpoint folder, checked to fit."""
 
 from dataclasses import dataclass
 from pathlib import Path
