@@ -5,7 +5,7 @@ after normalisation), the word errors of the chat model's own transcript, and ho
 recogniser that knows nothing of this project (Whisper tiny.en; installed by the extra `judge`, left out without it).
 Beside them stand the figures of the run that made the checkpoint, taken on 16 questions of each kind.
 
-    python -m benchmarks.nano [--sampling] [--speech-temperature T] [--seeds N] [--json FILE]
+    python -m benchmarks.nano [--temperature T] [--speech-temperature T] [--seeds N] [--json FILE]
 """
 
 import argparse
@@ -22,7 +22,6 @@ import numpy as np
 import torch
 
 from benchmarks.report import machine, table
-from services.lm.chat import CHAT_PARAMS
 from services.lm.prompt import CHAT_SYSTEM_PROMPT
 from services.offline.pipeline import Answer, ChatOptions, OfflinePipeline
 from services.offline.settings import NANO_CHECKPOINTS
@@ -31,7 +30,6 @@ from services.offline.timing import RoomTime
 from services.shared.audio.files import read_audio
 from services.shared.audio.resample import resample
 from services.shared.errors import GenerationError
-from services.tts.speech_lm import SPEECH_TEMPERATURE
 
 QUESTIONS: Final = Path(__file__).parent / "data" / "nano_questions"
 KINDS: Final = {"demo": "seen phrasing (picked)", "held-out": "held-out phrasing"}
@@ -84,27 +82,28 @@ class Outcome:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--sampling", action="store_true", help="sample the reply as released instead of greedily")
-    parser.add_argument("--speech-temperature", type=float, default=SPEECH_TEMPERATURE, help="of the speech model")
+    parser.add_argument("--temperature", type=float, help="of the chat model; the checkpoint's own if left out")
+    parser.add_argument("--speech-temperature", type=float, help="of the speech model; likewise")
     parser.add_argument("--seeds", type=int, default=1, help="runs of every question")
     parser.add_argument("--json", type=Path, help="write every outcome here")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     judge = load_judge()
     pipeline = OfflinePipeline(NANO_CHECKPOINTS)
-    temperature = CHAT_PARAMS.temperature if arguments.sampling else 0.0
     outcomes: list[Outcome] = []
     times: list[RoomTime] = []
     for seed in range(arguments.seeds):
         for row in questions():
-            chat = ChatOptions(CHAT_SYSTEM_PROMPT, temperature, seed)
+            chat = ChatOptions(CHAT_SYSTEM_PROMPT, arguments.temperature, seed)
             speech = SpeechOptions(seed=seed, temperature=arguments.speech_temperature)
             outcome, spent = ask(pipeline, row, judge, chat, speech)
             outcomes.append(outcome)
             times += spent
     print(machine())
-    how = "sampled" if arguments.sampling else "greedy"
-    print(f"{len(outcomes)} questions, one thread, {how} replies, speech at {arguments.speech_temperature}\n")
+    chosen = {"replies": arguments.temperature, "speech": arguments.speech_temperature}
+    own = "the checkpoint's own"
+    how = ", ".join(f"{what} at {own if t is None else t} temperature" for what, t in chosen.items())
+    print(f"{len(outcomes)} questions, one thread, {how}\n")
     print(quality_table(outcomes), speed_table(times), sep="\n\n")
     if judge is None:
         print("\nThe spoken replies were not judged: install the extra `judge`.")

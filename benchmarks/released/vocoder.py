@@ -94,7 +94,7 @@ def full_size_vocoder(
     """
     config = full_size_config()
     generator = torch.Generator().manual_seed(seed)
-    flow, hift = Flow(config), HiFT(config.hift)
+    flow, hift = Flow(config.flow), HiFT(config.hift)
     for module in (flow, hift):
         module.requires_grad_(False)
         for name, value in module.named_parameters():

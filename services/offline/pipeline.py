@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
+import torch
 
-from services.lm.chat import CHAT_PARAMS
 from services.lm.prompt import Message, SpeechContent
 from services.offline.rooms import Rooms
 from services.offline.speaking import Speaker, Speech, SpeechOptions
@@ -39,12 +39,12 @@ class ChatOptions:
 
     Attributes:
         system: system prompt; empty for none.
-        temperature: 0 takes the likeliest words.
+        temperature: 0 takes the likeliest words; the checkpoint's own if None.
         seed: of the sampling.
     """
 
     system: str = ""
-    temperature: float = CHAT_PARAMS.temperature
+    temperature: float | None = None
     seed: int = 0
 
 
@@ -87,10 +87,17 @@ class OfflinePipeline:
     Args:
         checkpoints: the folder of the three public folders.
         notify: told before each long step, for a progress display.
+        dtype: of the language models and the flow.
     """
 
-    def __init__(self, checkpoints: Path, *, notify: Callable[[str], None] = lambda step: None) -> None:
-        self.rooms = Rooms(checkpoints, notify=notify)
+    def __init__(
+        self,
+        checkpoints: Path,
+        *,
+        notify: Callable[[str], None] = lambda step: None,
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        self.rooms = Rooms(checkpoints, notify=notify, dtype=dtype)
         self._notify = notify
 
     def ask(self, question: Audio | str, chat: ChatOptions, options: SpeechOptions) -> Answer:
@@ -220,7 +227,9 @@ class OfflinePipeline:
         self._notify("thinking")
         messages = [Message("system", options.system)] if options.system else []
         messages.append(Message("user", content))
-        params = replace(CHAT_PARAMS, temperature=options.temperature, seed=options.seed)
+        params = replace(chat.params, seed=options.seed)
+        if options.temperature is not None:
+            params = replace(params, temperature=options.temperature)
         with watch.room("chat"):
             return "".join(chat.reply(messages, params)).strip()
 

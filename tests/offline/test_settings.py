@@ -15,7 +15,7 @@ def test_without_an_environment_the_nano_checkpoint_speaks() -> None:
 
     assert settings.checkpoints == NANO_CHECKPOINTS
     assert NANO_CHECKPOINTS.is_dir()
-    assert (settings.threads, settings.seed, settings.voice, settings.temperature) == (1, 0, None, 0.7)
+    assert (settings.threads, settings.seed, settings.voice, settings.temperature) == (1, 0, None, None)
 
 
 def test_the_environment_is_read_and_the_caller_wins(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -28,7 +28,9 @@ def test_the_environment_is_read_and_the_caller_wins(monkeypatch: pytest.MonkeyP
     assert (settings.checkpoints, settings.seed, settings.voice) == (Path("/somewhere"), 6, "Tingting")
 
 
-@pytest.mark.parametrize(("name", "value"), [("threads", "0"), ("seed", "-1"), ("temperature", "3"), ("seed", "x")])
+@pytest.mark.parametrize(
+    ("name", "value"), [("threads", "0"), ("seed", "-1"), ("temperature", "3"), ("seed", "x"), ("dtype", "int8")]
+)
 def test_a_value_outside_its_range_is_refused_by_its_name(
     monkeypatch: pytest.MonkeyPatch, name: str, value: str
 ) -> None:

@@ -55,6 +55,7 @@ class FakeRooms:
         self.failing = failing or {}
         self.seeds: list[int] = []
         self.temperatures: list[float] = []
+        self.params = SpeechParams(temperature=0.6)
         self.voiced: list[tuple[int, bool]] = []
         self.music = False
         names = ("Nano", "NanoRAP")
@@ -144,12 +145,13 @@ def test_volume_and_rate_are_applied_to_the_whole() -> None:
     assert speech.samples[50] == pytest.approx(0.25, abs=0.02)
 
 
-def test_the_temperature_reaches_the_speech_model() -> None:
+def test_the_temperature_reaches_the_speech_model_and_is_the_checkpoints_own_if_left_out() -> None:
     rooms = FakeRooms()
 
     speaker(rooms, SpeechOptions(temperature=0.3)).speak(["Hello."])
+    speaker(rooms, SpeechOptions()).speak(["Hello."])
 
-    assert rooms.temperatures == [0.3]
+    assert rooms.temperatures == [0.3, rooms.params.temperature]
 
 
 def test_an_unknown_voice_is_found_before_the_work() -> None:
