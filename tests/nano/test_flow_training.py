@@ -23,7 +23,7 @@ SCALE = MelScale(torch.linspace(-7, -3, 80), torch.linspace(1.5, 3.0, 80))
 
 def _flow() -> Flow:
     torch.manual_seed(0)
-    return Flow(load_config(NANO / TTS_FOLDER / VOCODER_FOLDER))
+    return Flow(load_config(NANO / TTS_FOLDER / VOCODER_FOLDER).flow)
 
 
 def _state(batch: int, frames: int) -> tuple[Tensor, tuple[Tensor, Tensor, Tensor], Tensor]:

@@ -78,7 +78,7 @@ def prepare(work: Path) -> tuple[Flow, FlowCorpus]:
     renditions = read_renditions(work)
     make_mels(work, clips, renditions)
     speaker = load_speaker(folder)
-    flow = Flow(load_config(folder))
+    flow = Flow(load_config(folder).flow)
     spoken = read_spoken(work, clips, renditions, {c.recording.identity: speaker.embed(c.samples) for c in clips})
     _log.info("flow: %d utterances with a mel", len(spoken))
     return flow, FlowCorpus(spoken, flow)
