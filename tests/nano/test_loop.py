@@ -83,6 +83,15 @@ def test_the_weights_of_the_best_judgement_are_kept_and_patience_ends_the_traini
     assert not torch.equal(kept.weight, last.weight)
 
 
+def test_weights_kept_earlier_are_judged_again_before_others_are_held_against_them(tmp_path: Path) -> None:
+    schedule = Schedule(steps=4, learning_rate=0.1, judge_every=2)
+    train(_Line(scores=[5.0]), tmp_path, schedule, Budget(steps=2))
+    before = torch.load(tmp_path / "weights.pt", weights_only=True)
+    train(_Line(scores=[1.0, 2.0]), tmp_path, schedule, Budget())  # on what is held out by now, they are worth 1
+    after = torch.load(tmp_path / "weights.pt", weights_only=True)
+    assert not torch.equal(before["weight"], after["weight"])
+
+
 def test_weights_that_no_stage_has_made_are_asked_for_by_name(tmp_path: Path) -> None:
     with pytest.raises(MissingFileError, match="run the stage that trains flow"):
         load_weights(nn.Linear(1, 1), tmp_path / "flow")

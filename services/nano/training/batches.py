@@ -15,6 +15,7 @@ from services.nano.training.augment import Heard, hear
 from services.nano.training.recorded import RATE_HZ, Clip
 from services.shared.errors import MissingFileError
 
+CLASSES: Final = len(LABELS)
 _SHARES: Final[dict[Kind, float]] = {"assistant": 0.3, "user": 0.35, "espeak": 0.25, "everyday": 0.1}
 _CLEAN_SHARE: Final[dict[Kind, float]] = {"assistant": 0.6, "everyday": 0.6}
 _LENGTHS_S: Final = (1.92, 2.88, 4.8)
@@ -63,6 +64,3 @@ class HeardSpeech:
 def label_matrix(batch: Sequence[Heard], count: int, step_s: float, first_s: float) -> NDArray[np.int64]:
     """[B, count] phone classes of a batch: see `Heard.labels`."""
     return np.stack([heard.labels(count, step_s, first_s) for heard in batch])
-
-
-CLASSES: Final = len(LABELS)

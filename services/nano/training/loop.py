@@ -194,7 +194,15 @@ class _Loop:
         self._optimizer.load_state_dict(saved["optimizer"])
         self._average = saved["average"]
         self._state = _Run(**saved["run"])
+        if (self._folder / WEIGHTS_FILE).exists():
+            self._state.best = self._score_of_kept()
         _log.info("%s: goes on at step %d", self._folder.name, self._state.step)
+
+    def _score_of_kept(self) -> float:
+        """What the judge says today of the weights kept: more may be held out than when they were judged."""
+        kept = read_torch_state(self._folder / WEIGHTS_FILE)
+        with self._borrowed(kept), torch.no_grad():
+            return self._task.judge()[SCORE]
 
     def run(self) -> bool:
         """See `train`."""
@@ -262,7 +270,7 @@ class _Loop:
     def _judge(self) -> bool:
         """Judge the average; keep it if it is the best. Returns whether patience is over."""
         state = self._state
-        with self._averaged(), torch.no_grad():
+        with self._borrowed(self._average), torch.no_grad():
             figures = self._task.judge()
         self._write({"judge": True, **figures})
         state.judgements_since_best += 1
@@ -272,10 +280,11 @@ class _Loop:
         return bool(self._schedule.patience) and state.judgements_since_best >= self._schedule.patience
 
     @contextmanager
-    def _averaged(self) -> Iterator[None]:
+    def _borrowed(self, weights: Mapping[str, Tensor]) -> Iterator[None]:
+        """Lend the network other weights, for judging."""
         network = self._task.network
         own = {name: value.clone() for name, value in network.state_dict().items()}
-        network.load_state_dict(self._average)
+        network.load_state_dict(dict(weights))
         network.eval()
         try:
             yield
