@@ -25,6 +25,8 @@ Rooms raise these and chain the cause; only an ingress translates them.
     │   ├── TextInSpeechError                                a text id inside the speech stream
     │   └── MisalignedSpeechError                            codes that cannot be brought back to 2:3
     ├── OverloadedError                RESOURCE_EXHAUSTED, retryable
+    ├── RoomUnavailableError           UNAVAILABLE, retryable           a room does not answer
+    ├── RoomTimeoutError               DEADLINE_EXCEEDED, retryable     a room answered too late
     └── CancelledRequestError          CANCELLED
 """
 
@@ -135,6 +137,20 @@ class OverloadedError(StepAudioError):
     """No capacity now; a later try may succeed."""
 
     grpc_code = "RESOURCE_EXHAUSTED"
+    retryable = True
+
+
+class RoomUnavailableError(StepAudioError):
+    """A room's server cannot be reached, or is not ready."""
+
+    grpc_code = "UNAVAILABLE"
+    retryable = True
+
+
+class RoomTimeoutError(StepAudioError):
+    """A room did not answer within the deadline."""
+
+    grpc_code = "DEADLINE_EXCEEDED"
     retryable = True
 
 

@@ -15,16 +15,19 @@ The flow is not causal, so each pass makes a window of mel anew and keeps the pa
 The state is small and explicit: the room itself keeps nothing between two calls.
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TypeAlias
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from services.shared.audio.crossfade import crossfade
-from services.shared.errors import InvalidOptionError
+from services.shared.errors import InvalidOptionError, StepAudioError
 from services.vocoder.config import HOP_SAMPLES, MEL_CHANNELS
-from services.vocoder.flow.model import Flow, FrameWindow
+from services.vocoder.flow.model import Flow, FlowJob, FrameWindow
 from services.vocoder.hift.model import HiFT
 from services.vocoder.hift.source import Excitation
 from services.vocoder.hift.stream import HiftState, held_frames, initial_hift_state, push_mel
@@ -102,19 +105,72 @@ def excitation(seed: int, harmonics: int, start_frame: int, end_frame: int) -> E
     )
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Push:
+    """Tokens for one stream: the arguments of `Vocoder.chunk`."""
+
+    tokens: ArrayLike
+    voice: VoiceFeatures
+    state: StreamState
+    final: bool
+
+
+Chunk: TypeAlias = tuple[NDArray[np.float32], StreamState]
+"""Samples [N] that are ready, N >= 0, and the next state."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Pass:
+    """What one push asks of the networks.
+
+    Attributes:
+        state: with the pushed tokens, before the pass.
+        ready: frames that are final after it; None while tokens gather, and there is no pass.
+        start: first frame of the window.
+        job: the window for the flow; None where no new frame is due.
+        final: the stream ends.
+    """
+
+    state: StreamState
+    ready: int | None
+    start: int
+    job: FlowJob | None
+    final: bool
+
+
 class Streamer:
-    """One voice room's streaming: `chunk(tokens, voice, state, final=…) -> (samples, state)`."""
+    """One voice room's streaming: pushes of any number of streams -> their chunks."""
 
     def __init__(self, flow: Flow, hift: HiFT, settings: StreamSettings) -> None:
         self._flow = flow
         self._hift = hift
         self._settings = settings
 
-    def chunk(
-        self, tokens: ArrayLike, voice: VoiceFeatures, state: StreamState, *, final: bool
-    ) -> tuple[NDArray[np.float32], StreamState]:
-        """Push tokens, take out the wave that is ready; see `Vocoder.chunk`."""
-        pushed = np.asarray(torch.as_tensor(tokens).cpu(), dtype=np.int64).reshape(-1)
+    def chunks(self, pushes: Sequence[Push]) -> list[Chunk | StepAudioError]:
+        """Advance streams of different callers; windows of one length share the flow's passes.
+
+        Returns:
+            For each push its chunk, or what is wrong with it: no stream notices the others.
+        """
+        passes = [self._planned(push) for push in pushes]
+        solved = iter(self._flow.solve([run.job for run in passes if isinstance(run, _Pass) and run.job]))
+        results: list[Chunk | StepAudioError] = []
+        for run in passes:
+            if isinstance(run, StepAudioError):
+                results.append(run)
+            else:
+                results.append(self._finish(run, next(solved) if run.job else None))
+        return results
+
+    def _planned(self, push: Push) -> _Pass | StepAudioError:
+        try:
+            return self._plan(push)
+        except StepAudioError as error:
+            return error
+
+    def _plan(self, push: Push) -> _Pass:
+        state, final = push.state, push.final
+        pushed = np.asarray(torch.as_tensor(push.tokens).cpu(), dtype=np.int64).reshape(-1)
         self._flow.check_tokens(pushed)
         known = np.concatenate([state.tokens, pushed])
         frames = self._flow.frame_count(state.first_token + len(known))
@@ -123,22 +179,41 @@ class Streamer:
         if not final and not state.passes:
             ready = min(ready, self._settings.first_limit_frames + held)
             frames = ready + self._settings.lookahead_frames
-        waiting = StreamState(
-            state.seed, known, state.first_token, state.made_frames, state.overlap, state.passes, state.hift
-        )
+        waiting = replace(state, tokens=known)
         if not final and ready - held - state.hift.sent_frames < self._hop(state.passes):
-            return np.zeros(0, np.float32), waiting
-        mel, overlap = self._pass(voice, waiting, ready, frames)
+            return _Pass(waiting, None, 0, None, final)
+        start = max(state.made_frames - self._settings.lookback_frames, self._flow.first_frame(state.first_token), 0)
+        job = self._job(push.voice, waiting, start, frames) if frames > state.made_frames else None
+        return _Pass(waiting, ready, start, job, final)
+
+    def _job(self, voice: VoiceFeatures, state: StreamState, start: int, end: int) -> FlowJob:
+        prompt_frames = torch.as_tensor(voice.mel).shape[-2]
+        noise = np.concatenate(
+            [
+                prompt_noise(state.seed, MEL_CHANNELS, prompt_frames),
+                mel_noise(state.seed, MEL_CHANNELS, start=start, end=end),
+            ],
+            axis=2,
+        )
+        window = FrameWindow(start, end, state.first_token)
+        return self._flow.prepare_window(state.tokens, voice, window, noise=noise)
+
+    def _finish(self, run: _Pass, window: Tensor | None) -> Chunk:
+        """Turn the window's mel [1, 80, W] into the wave that is certain, and the next state."""
+        state, ready = run.state, run.ready
+        if ready is None:
+            return np.zeros(0, np.float32), state
+        mel, overlap = self._seam(run, ready, window)
         samples, hift = push_mel(
             self._hift,
             torch.from_numpy(mel),
             state.hift,
             lambda start, end: excitation(state.seed, self._hift.config.harmonics, start, end),
-            final=final,
+            final=run.final,
         )
-        dropped = self._dropped(waiting, ready)
+        dropped = self._dropped(state, ready)
         return samples, StreamState(
-            state.seed, known[dropped:], state.first_token + dropped, ready, overlap, state.passes + 1, hift
+            state.seed, state.tokens[dropped:], state.first_token + dropped, ready, overlap, state.passes + 1, hift
         )
 
     def _dropped(self, state: StreamState, ready: int) -> int:
@@ -152,25 +227,15 @@ class Streamer:
         growth = settings.hop_growth ** min(passes, 32)
         return min(settings.first_hop_frames * growth, settings.max_hop_frames)
 
-    def _pass(
-        self, voice: VoiceFeatures, state: StreamState, ready: int, frames: int
+    def _seam(
+        self, run: _Pass, ready: int, window: Tensor | None
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """The frames that become final, [80, ready - made], and the overlap for the next pass."""
-        made, fade = state.made_frames, self._settings.fade_frames
-        if frames <= made:
+        state = run.state
+        if window is None:
             return state.overlap[:, :0], state.overlap[:, :0]
-        start = max(made - self._settings.lookback_frames, self._flow.first_frame(state.first_token), 0)
-        prompt_frames = torch.as_tensor(voice.mel).shape[-2]
-        noise = np.concatenate(
-            [
-                prompt_noise(state.seed, MEL_CHANNELS, prompt_frames),
-                mel_noise(state.seed, MEL_CHANNELS, start=start, end=frames),
-            ],
-            axis=2,
-        )
-        window = FrameWindow(start, frames, state.first_token)
-        made_again = self._flow.mel_window(state.tokens, voice, window, noise=noise)
-        mel = made_again[0, :, made - start :].cpu().numpy().copy()  # [80, frames - made]
+        mel = window[0, :, state.made_frames - run.start :].cpu().numpy().copy()  # [80, frames - made]
         shared = min(state.overlap.shape[1], mel.shape[1])
         mel[:, :shared] = crossfade(state.overlap[:, :shared], mel[:, :shared])
-        return mel[:, : ready - made], mel[:, ready - made : ready - made + fade].copy()
+        new = ready - state.made_frames
+        return mel[:, :new], mel[:, new : new + self._settings.fade_frames].copy()

@@ -3,10 +3,12 @@
 from services.shared.decoding.batcher import ContinuousBatcher
 from services.shared.decoding.engine import Engine, FinishReason, RequestId, StepOutput
 from services.shared.decoding.params import IdRange, SamplingParams
+from services.shared.decoding.runner import EngineRunner
 
 __all__ = [
     "ContinuousBatcher",
     "Engine",
+    "EngineRunner",
     "FinishReason",
     "IdRange",
     "RequestId",
