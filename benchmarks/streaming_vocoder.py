@@ -5,8 +5,10 @@
 Tokens are those of the nano questions (the tokenizer's, trimmed), the voice is the checkpoint's own speaker, tokens
 come in groups of five, noise is the same for both. Per clip:
 
- * log-mel distance: mean |difference| of the mel of both waves, beside the distance of two offline runs with different
-   seeds, which is how far the flow's own randomness goes;
+ * mel: mean |difference| of the flow's own log-mel, streamed against the same tokens in one push;
+ * wave: mean |difference| of the log-mel of the waves, streamed against offline. Both stand beside the distance of two
+   seeds, which is how far the flow's own randomness goes. (Offline spreads the frames evenly over the tokens, a stream
+   sets them at their nominal places: up to half a frame apart, and HiFT's noise hears it.)
  * seams: energy of the wave's differences (its high band) and the largest sample jump within 3 ms of a chunk border or
    of a hop of the mel, each relative to the surrounding 150 ms (see `loudness_at`);
  * the streamed compute over the offline one, and the first chunk's compute over the offline one (CPU time, one thread).
@@ -29,6 +31,7 @@ from services.shared.audio.files import read_audio
 from services.shared.nn.features import mel_spectrogram_22k
 from services.tokenizer import load_speech_tokenizer
 from services.vocoder import Vocoder, VoiceFeatures, load_vocoder
+from services.vocoder.streaming import Streamer
 
 ROOT = Path(__file__).resolve().parents[1]
 NANO = ROOT / "model_repository" / "checkpoints" / "nano"
@@ -90,6 +93,27 @@ def loudness_at(wave: Samples, place: int, sample_rate_hz: int) -> tuple[float, 
     return float(np.square(middle).mean() / energy), float(middle.max() / jump)
 
 
+def stream_mel(vocoder: Vocoder, tokens: NDArray[np.int64], voice: VoiceFeatures, *, seed: int, group: int) -> Samples:
+    """The mel that a stream hands to HiFT; [80, M]."""
+    streamer = Streamer(vocoder.flow, vocoder.hift, vocoder.stream_settings)
+    state = vocoder.initial_state(seed)
+    pieces: list[Samples] = []
+    for place in range(0, len(tokens), group):
+        piece, state = streamer.mel(tokens[place : place + group], voice, state, final=place + group >= len(tokens))
+        pieces.append(piece)
+    return np.concatenate(pieces, axis=1)
+
+
+def mel_distances(
+    vocoder: Vocoder, tokens: NDArray[np.int64], voice: VoiceFeatures, *, group: int
+) -> tuple[float, float]:
+    """Mean |difference| of log-mels: streamed against one push, and one push against one push of another seed."""
+    whole = stream_mel(vocoder, tokens, voice, seed=1, group=len(tokens))
+    streamed = stream_mel(vocoder, tokens, voice, seed=1, group=group)
+    other = stream_mel(vocoder, tokens, voice, seed=2, group=len(tokens))
+    return float(np.abs(streamed - whole).mean()), float(np.abs(other - whole).mean())
+
+
 def other_places(length: int, seams: Sequence[int], count: int, sample_rate_hz: int) -> list[int]:
     """Places that are no seams, for comparison."""
     margin = round(2 * _NEAR_S * sample_rate_hz)
@@ -147,8 +171,8 @@ def main() -> None:
             [
                 name,
                 f"{len(offline) / rate_hz:.2f} s",
-                f"{log_mel_distance(streamed.wave, offline):.3f}",
-                f"{log_mel_distance(other_seed, offline):.3f}",
+                "{:.2f} / {:.2f}".format(*mel_distances(vocoder, tokens, voice, group=GROUP_TOKENS)),
+                f"{log_mel_distance(streamed.wave, offline):.2f} / {log_mel_distance(other_seed, offline):.2f}",
                 f"{len(here)}",
                 f"{max(value for value, _ in here):.2f}" if here else "",
                 f"{max(value for _, value in here):.2f}" if here else "",
@@ -157,7 +181,7 @@ def main() -> None:
                 f"{streamed.total_s / offline_s:.2f}",
             ]
         )
-    header = ["clip", "audio", "log-mel distance", "of another seed", "seams", "loudest seam", "largest jump"]
+    header = ["clip", "audio", "mel / other seed", "wave / other seed", "seams", "loudest seam", "largest jump"]
     header += ["first chunk", "its compute / offline", "streamed / offline"]
     print(machine())
     print(table(header, rows))

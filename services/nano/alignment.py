@@ -21,8 +21,8 @@ _HOP_S: Final = 0.005
 _QUIET_BELOW_PEAK_DB: Final = 45.0
 _SHORTEST_PAUSE_S: Final = 0.04
 _SHORTEST_SYMBOL_S: Final = 0.01
-_REACH_BACK_S: Final = 0.3
-_REACH_AHEAD_S: Final = 0.15
+_REACH_BACK_S: Final = 0.2
+_REACH_AHEAD_S: Final = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,10 +37,10 @@ class TimedSpeech:
 
 @dataclass(frozen=True, slots=True)
 class _Pause:
-    """Symbols first .. last are silent, from start to end (samples)."""
+    """Symbols first .. stop - 1 are silent, from start to end (samples)."""
 
     first: int
-    last: int
+    stop: int
     start: int
     end: int
 
@@ -54,43 +54,37 @@ def settle(speech: TimedSpeech, *, lag_samples: int) -> TimedSpeech:
         speech: with the source's times; symbols that are silence by `labels_of` mark the pauses.
         lag_samples: how much later than the sound the source's times are.
     """
-    total = speech.samples.size
+    total, count = speech.samples.size, len(speech.symbols)
     ends = [max(end - lag_samples, 0) for end in speech.ends_samples[:-1]] + [total]
-    quiet = _quiet(speech.samples, round(_HOP_S * speech.sample_rate_hz))
-    settled = list(ends)
     shortest = round(_SHORTEST_SYMBOL_S * speech.sample_rate_hz)
+    settled = list(ends)
     next_symbol, next_start = 0, 0
-    for pause in (*_pauses(speech, ends, quiet), _Pause(len(ends), len(ends), total, total)):
-        _fit(settled, next_symbol, pause.first, (next_start, max(pause.start, next_start)), shortest)
-        end = max(pause.end, pause.start, next_start)
-        settled[pause.first : pause.last + 1] = [end] * (min(pause.last + 1, len(ends)) - pause.first)
-        next_symbol, next_start = pause.last + 1, end
+    for pause in (*_pauses(speech, ends), _Pause(count, count, total, total)):
+        start = max(pause.start, next_start)
+        _fit(settled, next_symbol, pause.first, (next_start, start), shortest)
+        next_symbol, next_start = pause.stop, max(pause.end, start)
+        settled[pause.first : pause.stop] = [next_start] * (pause.stop - pause.first)
     return replace(speech, ends_samples=tuple(settled))
 
 
-def _pauses(speech: TimedSpeech, ends: Sequence[int], quiet: NDArray[np.bool_]) -> list[_Pause]:
+def _pauses(speech: TimedSpeech, ends: Sequence[int]) -> list[_Pause]:
+    """The silent groups of symbols, each moved onto the longest quiet stretch near it, if there is one."""
     rate, total = speech.sample_rate_hz, speech.samples.size
-    hop = round(_HOP_S * rate)
-    silent = [labels_of(symbol) == (SILENCE,) for symbol in speech.symbols]
-    pauses = []
-    position = 0
-    while position < len(silent):
-        if not silent[position]:
-            position += 1
-            continue
-        last = position
-        while last + 1 < len(silent) and silent[last + 1]:
-            last += 1
-        start, end = ends[position - 1] if position else 0, ends[last]
-        low = max(start - round(_REACH_BACK_S * rate), 0)
-        high = min(end + round(_REACH_AHEAD_S * rate), total)
-        runs = [(max(a * hop, low), min(b * hop, high)) for a, b in _runs(quiet)]
-        longest = max(runs, key=lambda run: run[1] - run[0], default=(0, 0))
+    stretches = _quiet_stretches(speech.samples, round(_HOP_S * rate))
+    silent = np.array([labels_of(symbol) == (SILENCE,) for symbol in speech.symbols])
+    pauses: list[_Pause] = []
+    free_from = 0
+    for first, stop in _runs(silent):
+        opens, closes = first == 0, stop == silent.size
+        start, end = 0 if opens else ends[first - 1], ends[stop - 1]
+        low, high = max(start - round(_REACH_BACK_S * rate), free_from), end + round(_REACH_AHEAD_S * rate)
+        near = [(max(a, free_from), b) for a, b in stretches if a < high and b > low]
+        fitting = [(a, b) for a, b in near if (a == 0 or not opens) and (b == total or not closes)]
+        longest = max(fitting, key=lambda stretch: stretch[1] - stretch[0], default=(0, 0))
         if longest[1] - longest[0] >= _SHORTEST_PAUSE_S * rate:
             start, end = longest
-        outer_start = 0 if position == 0 else start
-        pauses.append(_Pause(position, last, outer_start, total if last == len(silent) - 1 else end))
-        position = last + 1
+        pauses.append(_Pause(first, stop, start, total if closes else end))
+        free_from = max(end, free_from)
     return pauses
 
 
@@ -109,14 +103,15 @@ def _fit(ends: list[int], first: int, stop: int, room: tuple[int, int], shortest
     ends[stop - 1] = high
 
 
-def _quiet(samples: NDArray[np.float32], hop: int) -> NDArray[np.bool_]:
-    """For each hop, whether it is much quieter than the loudest; a last, partial hop counts as its own."""
+def _quiet_stretches(samples: NDArray[np.float32], hop: int) -> list[tuple[int, int]]:
+    """Where the sound is much quieter than its loudest hop, as spans in samples."""
     padded = np.pad(samples, (0, -samples.size % hop)).reshape(-1, hop)
     level_db = 10.0 * np.log10(np.mean(padded.astype(np.float64) ** 2, axis=1) + 1e-12)
-    return np.asarray(level_db < level_db.max() - _QUIET_BELOW_PEAK_DB)
+    quiet = level_db < level_db.max() - _QUIET_BELOW_PEAK_DB
+    return [(first * hop, min(stop * hop, samples.size)) for first, stop in _runs(quiet)]
 
 
 def _runs(mask: NDArray[np.bool_]) -> list[tuple[int, int]]:
-    """Start and end of each run of true."""
+    """First and stop of each run of true."""
     edges = np.flatnonzero(np.diff(np.concatenate([[False], mask, [False]]).astype(np.int8)))
     return [(int(a), int(b)) for a, b in zip(edges[0::2], edges[1::2], strict=True)]

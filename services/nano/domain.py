@@ -170,26 +170,26 @@ def _written_forms(texts: Iterable[str]) -> list[str]:
 
 
 def _held_out(items: Sequence[Item], seed: int) -> frozenset[str]:
-    """Draw phrasings to hold out, so that training still asks for every reply in every context and has every word."""
+    """Draw phrasings to hold out, so that training still asks for every reply in every context.
+
+    No word is lost by that: the repetitions hold each word, and keep one of their two phrasings.
+    """
     by_question: dict[str, list[Item]] = {}
     for item in items:
         if item.role == "user":
             by_question.setdefault(item.question, []).append(item)
     ways = Counter(_need(item) for item in items)
-    uses = Counter(word for text in by_question for word in set(words_of(text)))
     questions = sorted(by_question)
     random.Random(f"held out {seed}").shuffle(questions)
     wanted = round(len(questions) * HELD_OUT_SHARE)
     held: set[str] = set()
     for question in questions:
         needs = [_need(item) for item in by_question[question]]
-        words = set(words_of(question))
         if len(held) == wanted:
             break
-        if all(ways[need] > 1 for need in needs) and all(uses[word] > 1 for word in words):
+        if all(ways[need] > 1 for need in needs):
             held.add(question)
             ways.subtract(needs)
-            uses.subtract(words)
     return frozenset(held)
 
 

@@ -92,7 +92,7 @@ def expand(pattern: str) -> list[str]:
     """Every text of a pattern, in the order written, without repeats."""
     found = _GROUP.search(pattern)
     if not found:
-        return [re.sub(r" +", " ", pattern).strip()]
+        return [re.sub(r" +(?=[ ,.?!])", "", pattern).strip()]
     choices = found[1].split("|") if found[1] is not None else ["", *found[2].split("|")]
     texts = (text for choice in choices for text in expand(pattern[: found.start()] + choice + pattern[found.end() :]))
     return list(dict.fromkeys(capitalized(text) for text in texts))

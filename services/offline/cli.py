@@ -18,6 +18,7 @@ from typing import Annotated, Final
 import torch
 import typer
 from rich.console import Console
+from rich.status import Status
 
 from services.offline.output import OutputFile, time_table
 from services.offline.pipeline import ChatOptions, OfflinePipeline, Spoken
@@ -51,10 +52,11 @@ Threads = Annotated[int | None, typer.Option(help="Threads of every network; 1 i
 
 @dataclass(frozen=True, slots=True)
 class _Run:
-    """One run: its settings, the pipeline, and where results are printed."""
+    """One run: its settings, the pipeline, and the progress display, which ends before results are printed."""
 
     settings: OfflineSettings
     pipeline: OfflinePipeline
+    progress: Status
     console: Console
 
     def speech_options(self, *, speed: float = 1.0, volume: float = 1.0, rate: int | None = None) -> SpeechOptions:
@@ -169,9 +171,9 @@ def tokenize(
         tokens = run.pipeline.tokenize(read_audio(recording))
         if as_json:
             names = ("linguistic", "semantic", "interleaved")
-            typer.echo(json.dumps({name: getattr(tokens, name).tolist() for name in names}))
+            _print(run, json.dumps({name: getattr(tokens, name).tolist() for name in names}))
         else:
-            typer.echo(" ".join(str(token) for token in tokens.interleaved.tolist()))
+            _print(run, " ".join(str(token) for token in tokens.interleaved.tolist()))
 
 
 @app.command()
@@ -209,7 +211,7 @@ def _run(**overrides: object) -> Iterator[_Run]:
         if progress.is_terminal:
             status.start()
         try:
-            yield _Run(settings, pipeline, Console())
+            yield _Run(settings, pipeline, status, Console())
         finally:
             status.stop()
     except StepAudioError as error:
@@ -224,6 +226,7 @@ def _exit_code(error: StepAudioError) -> int:
 
 
 def _print(run: _Run, line: str) -> None:
+    run.progress.stop()
     run.console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 

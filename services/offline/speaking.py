@@ -145,8 +145,7 @@ class Speaker:
         """
         pieces, spoken = [], []
         for number, text in enumerate(clauses, 1):
-            self._notify(f"speaking clause {number} of {len(clauses)}")
-            clause, tokens = self._generate(text)
+            clause, tokens = self._generate(text, f"speaking clause {number} of {len(clauses)}")
             pieces.append(self._voiced(tokens, clause.voice, music=is_music(text)))
             spoken.append(clause)
         return self._finished(pieces, spoken)
@@ -160,10 +159,11 @@ class Speaker:
             pieces.append(self._voiced(tokens[start : start + PIECE_TOKENS], self.voice_name, music=False))
         return self._finished(pieces, ())
 
-    def _generate(self, text: str) -> tuple[SpokenClause, list[int]]:
+    def _generate(self, text: str, step: str) -> tuple[SpokenClause, list[int]]:
         voice = self._rooms.voices.for_text(self.voice_name, text)
         prepared = self._prepare(voice.name, music=is_music(text))
         speech_lm = self._rooms.speech
+        self._notify(step)
         failure: GenerationError | None = None
         for attempt in range(MAX_ATTEMPTS):
             stream = speech_lm.speak(text, prepared.prompt, SpeechParams(seed=self._options.seed + attempt))

@@ -191,6 +191,7 @@ def load_speech_tokenizer(
     plan: SegmentPlan | None = None,
     dither: float | None = None,
     released_quirks: bool = False,
+    onnx_threads: int = 1,
 ) -> SpeechTokenizer:
     """Load a Step-Audio-Tokenizer folder.
 
@@ -201,6 +202,7 @@ def load_speech_tokenizer(
         plan: durations of the `segmented` mode.
         dither: noise on the linguistic features, see `OnlineFrontEnd`; what the folder asks for, or none, if left out.
         released_quirks: see `OnlineFrontEnd`.
+        onnx_threads: threads of the semantic network.
 
     Raises:
         CheckpointError: a file is missing, damaged, or does not fit the others.
@@ -208,7 +210,7 @@ def load_speech_tokenizer(
     linguistic = load_linguistic_encoder(
         folder, device=device, dtype=dtype, dither=dither, released_quirks=released_quirks
     )
-    return SpeechTokenizer(linguistic, load_semantic_encoder(folder), plan=plan)
+    return SpeechTokenizer(linguistic, load_semantic_encoder(folder, threads=onnx_threads), plan=plan)
 
 
 def _as_codes(codes: torch.Tensor) -> Codes:

@@ -71,7 +71,7 @@ class _Cut:
 
 
 def split_clauses(text: str, limits: ClauseLimits | None = None) -> list[str]:
-    """Cut a whole text into clauses, each with the text's leading style tags in front.
+    """Cut a whole text into clauses, each with the text's leading style tags in front, or its own where it has some.
 
     Raises:
         NothingToSpeakError: the text has no speakable character.
@@ -216,8 +216,9 @@ class ClauseSplitter:
         self._restart()
         if not speakable(clause):
             return
+        has_own_tags = self._spoke and leading_tags(clause)
+        self._done.append(clause if has_own_tags else self._tags + clause)
         self._spoke = True
-        self._done.append(clause if leading_tags(clause) else self._tags + clause)
 
 
 def _may_break(before: str, after: str) -> bool:

@@ -15,7 +15,7 @@ The flow is not causal, so each pass makes a window of mel anew and keeps the pa
 The state is small and explicit: the room itself keeps nothing between two calls.
 """
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
@@ -116,30 +116,14 @@ class Push:
 
 
 Chunk: TypeAlias = tuple[NDArray[np.float32], StreamState]
-"""Samples [N] that are ready, N >= 0, and the next state."""
+"""What became ready, and the next state."""
 
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Pass:
-    """What one push asks of the networks.
-
-    Attributes:
-        state: with the pushed tokens, before the pass.
-        ready: frames that are final after it; None while tokens gather, and there is no pass.
-        start: first frame of the window.
-        job: the window for the flow; None where no new frame is due.
-        final: the stream ends.
-    """
-
-    state: StreamState
-    ready: int | None
-    start: int
-    job: FlowJob | None
-    final: bool
+_Work: TypeAlias = Generator[FlowJob, Tensor, Chunk]
+"""The work of one push: it asks for at most one window of mel, is sent it, and returns."""
 
 
 class Streamer:
-    """One voice room's streaming: pushes of any number of streams -> their chunks."""
+    """The networks of one folder with the settings of its streams; it holds no stream."""
 
     def __init__(self, flow: Flow, hift: HiFT, settings: StreamSettings) -> None:
         self._flow = flow
@@ -152,68 +136,72 @@ class Streamer:
         Returns:
             For each push its chunk, or what is wrong with it: no stream notices the others.
         """
-        passes = [self._planned(push) for push in pushes]
-        solved = iter(self._flow.solve([run.job for run in passes if isinstance(run, _Pass) and run.job]))
-        results: list[Chunk | StepAudioError] = []
-        for run in passes:
-            if isinstance(run, StepAudioError):
-                results.append(run)
-            else:
-                results.append(self._finish(run, next(solved) if run.job else None))
-        return results
+        return self._together([self._chunk(push) for push in pushes])
 
-    def _planned(self, push: Push) -> _Pass | StepAudioError:
-        try:
-            return self._plan(push)
-        except StepAudioError as error:
-            return error
+    def mel(
+        self, tokens: ArrayLike, voice: VoiceFeatures, state: StreamState, *, final: bool
+    ) -> tuple[NDArray[np.float32], StreamState]:
+        """The first half of a chunk: push tokens, take out the mel that became final, [80, K], K possibly 0."""
+        (result,) = self._together([self._mel(Push(tokens, voice, state, final))])
+        if isinstance(result, StepAudioError):
+            raise result
+        return result
 
-    def _plan(self, push: Push) -> _Pass:
-        state, final = push.state, push.final
-        pushed = np.asarray(torch.as_tensor(push.tokens).cpu(), dtype=np.int64).reshape(-1)
-        self._flow.check_tokens(pushed)
-        known = np.concatenate([state.tokens, pushed])
-        frames = self._flow.frame_count(state.first_token + len(known))
-        ready = frames if final else frames - self._settings.lookahead_frames
-        held = held_frames(self._hift)
-        if not final and not state.passes:
-            ready = min(ready, self._settings.first_limit_frames + held)
-            frames = ready + self._settings.lookahead_frames
-        waiting = replace(state, tokens=known)
-        if not final and ready - held - state.hift.sent_frames < self._hop(state.passes):
-            return _Pass(waiting, None, 0, None, final)
-        start = max(state.made_frames - self._settings.lookback_frames, self._flow.first_frame(state.first_token), 0)
-        job = self._job(push.voice, waiting, start, frames) if frames > state.made_frames else None
-        return _Pass(waiting, ready, start, job, final)
+    def _together(self, works: Sequence[_Work]) -> list[Chunk | StepAudioError]:
+        """Run each work to the window it asks for, make all windows at once, and run each to its end."""
+        results: dict[int, Chunk | StepAudioError] = {}
+        jobs: dict[int, FlowJob] = {}
+        for place, work in enumerate(works):
+            try:
+                jobs[place] = next(work)
+            except StopIteration as end:
+                results[place] = end.value
+            except StepAudioError as error:
+                results[place] = error
+        for place, window in zip(jobs, self._flow.solve(list(jobs.values())), strict=True):
+            try:
+                works[place].send(window)
+            except StopIteration as end:
+                results[place] = end.value
+            except StepAudioError as error:
+                results[place] = error
+        return [results[place] for place in range(len(works))]
 
-    def _job(self, voice: VoiceFeatures, state: StreamState, start: int, end: int) -> FlowJob:
-        prompt_frames = torch.as_tensor(voice.mel).shape[-2]
-        noise = np.concatenate(
-            [
-                prompt_noise(state.seed, MEL_CHANNELS, prompt_frames),
-                mel_noise(state.seed, MEL_CHANNELS, start=start, end=end),
-            ],
-            axis=2,
-        )
-        window = FrameWindow(start, end, state.first_token)
-        return self._flow.prepare_window(state.tokens, voice, window, noise=noise)
-
-    def _finish(self, run: _Pass, window: Tensor | None) -> Chunk:
-        """Turn the window's mel [1, 80, W] into the wave that is certain, and the next state."""
-        state, ready = run.state, run.ready
-        if ready is None:
+    def _chunk(self, push: Push) -> _Work:
+        mel, state = yield from self._mel(push)
+        if not push.final and not mel.shape[1]:
             return np.zeros(0, np.float32), state
-        mel, overlap = self._seam(run, ready, window)
         samples, hift = push_mel(
             self._hift,
             torch.from_numpy(mel),
             state.hift,
             lambda start, end: excitation(state.seed, self._hift.config.harmonics, start, end),
-            final=run.final,
+            final=push.final,
         )
+        return samples, replace(state, hift=hift)
+
+    def _mel(self, push: Push) -> _Work:
+        state, final = push.state, push.final
+        pushed = np.asarray(torch.as_tensor(push.tokens).cpu(), dtype=np.int64).reshape(-1)
+        self._flow.check_tokens(pushed)
+        state = replace(state, tokens=np.concatenate([state.tokens, pushed]))
+        settings, held = self._settings, held_frames(self._hift)
+        frames = self._flow.frame_count(state.first_token + len(state.tokens))
+        ready = frames if final else frames - settings.lookahead_frames
+        if not final and not state.passes:
+            ready = min(ready, settings.first_limit_frames + held)
+            frames = ready + settings.lookahead_frames
+        if not final and ready - max(state.made_frames, held) < self._hop(state.passes):
+            return state.overlap[:, :0], state
+        mel, overlap = yield from self._pass(push.voice, state, ready, frames)
         dropped = self._dropped(state, ready)
-        return samples, StreamState(
-            state.seed, state.tokens[dropped:], state.first_token + dropped, ready, overlap, state.passes + 1, hift
+        return mel, replace(
+            state,
+            tokens=state.tokens[dropped:],
+            first_token=state.first_token + dropped,
+            made_frames=ready,
+            overlap=overlap,
+            passes=state.passes + 1,
         )
 
     def _dropped(self, state: StreamState, ready: int) -> int:
@@ -227,15 +215,25 @@ class Streamer:
         growth = settings.hop_growth ** min(passes, 32)
         return min(settings.first_hop_frames * growth, settings.max_hop_frames)
 
-    def _seam(
-        self, run: _Pass, ready: int, window: Tensor | None
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    def _pass(
+        self, voice: VoiceFeatures, state: StreamState, ready: int, frames: int
+    ) -> Generator[FlowJob, Tensor, tuple[NDArray[np.float32], NDArray[np.float32]]]:
         """The frames that become final, [80, ready - made], and the overlap for the next pass."""
-        state = run.state
-        if window is None:
+        made, fade = state.made_frames, self._settings.fade_frames
+        if frames <= made:
             return state.overlap[:, :0], state.overlap[:, :0]
-        mel = window[0, :, state.made_frames - run.start :].cpu().numpy().copy()  # [80, frames - made]
+        start = max(made - self._settings.lookback_frames, self._flow.first_frame(state.first_token), 0)
+        prompt_frames = torch.as_tensor(voice.mel).shape[-2]
+        noise = np.concatenate(
+            [
+                prompt_noise(state.seed, MEL_CHANNELS, prompt_frames),
+                mel_noise(state.seed, MEL_CHANNELS, start=start, end=frames),
+            ],
+            axis=2,
+        )
+        window = FrameWindow(start, frames, state.first_token)
+        made_again = yield self._flow.prepare_window(state.tokens, voice, window, noise=noise)
+        mel = made_again[0, :, made - start :].cpu().numpy().copy()  # [80, frames - made]
         shared = min(state.overlap.shape[1], mel.shape[1])
         mel[:, :shared] = crossfade(state.overlap[:, :shared], mel[:, :shared])
-        new = ready - state.made_frames
-        return mel[:, :new], mel[:, new : new + self._settings.fade_frames].copy()
+        return mel[:, : ready - made], mel[:, ready - made : ready - made + fade].copy()

@@ -1,7 +1,8 @@
 """What the flow needs to know of a voice: the prompt clip's tokens, its mel, and a speaker embedding."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -10,7 +11,8 @@ from torch import Tensor
 
 from services.shared.errors import InvalidInputError
 
-ArrayLike: TypeAlias = Tensor | NDArray[np.float32] | NDArray[np.int64]
+ArrayLike: TypeAlias = Tensor | NDArray[np.floating[Any]] | NDArray[np.integer[Any]] | Sequence[int]
+"""What rooms may hand over as numbers (Any: of any width)."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -101,8 +101,10 @@ def test_inputs_are_taken_by_position_whatever_their_names_and_integer_type(
         ([FEATURES, ("length", TensorProto.FLOAT, [1])], TensorProto.INT64),
         ([FEATURES, ("length", TensorProto.INT32, [1])], TensorProto.FLOAT),
         ([("x", TensorProto.FLOAT, [1, 80, "T"]), ("length", TensorProto.INT32, [1])], TensorProto.INT64),
+        ([("x", TensorProto.FLOAT, [1, 128, 3000]), ("length", TensorProto.INT32, [1])], TensorProto.INT64),
+        ([("x", TensorProto.FLOAT, ["N"]), ("length", TensorProto.INT32, [1])], TensorProto.INT64),
     ],
-    ids=["one input", "float length", "float codes", "80 mels"],
+    ids=["one input", "float length", "float codes", "80 mels", "fixed length", "samples"],
 )
 def test_another_network_under_this_name_is_refused(tmp_path: Path, inputs: list[Input], kind: int) -> None:
     save_network(tmp_path, inputs=inputs, codes=[1] * 25, kind=kind)

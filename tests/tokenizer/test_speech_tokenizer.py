@@ -160,6 +160,16 @@ def test_a_rate_of_nothing_is_refused(golden_tokenizer: SpeechTokenizer, rate_hz
         golden_tokenizer.tokenize(np.ones(16_000, np.float32), rate_hz)
 
 
+def test_samples_that_may_not_be_written_to_are_taken(golden_tokenizer: SpeechTokenizer, voice: Samples) -> None:
+    fixed = voice.copy()
+    fixed.flags.writeable = False
+    linguistic = golden_tokenizer.linguistic
+    rows, _ = linguistic.encode(fixed, linguistic.initial_state(), final=True)
+    assert len(rows) == 56
+    assert len(golden_tokenizer.semantic.encode(fixed)) == 85
+    assert len(golden_tokenizer.push(fixed, golden_tokenizer.initial_state(), final=True)[0]) == 140
+
+
 def test_stereo_24_bit_and_torch_samples_give_the_tokens_of_the_plain_samples(
     golden_tokenizer: SpeechTokenizer, voice: Samples, tmp_path: Path
 ) -> None:

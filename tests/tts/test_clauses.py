@@ -52,7 +52,7 @@ def test_sentences_of_each_language_end_where_they_should(text: str, clauses: li
         "Pi is 3.14159 and 1,000.50 is money",
         "meet me at 10:30 sharp",
         "Dr. Smith and Mrs. Jones of Acme Inc. left",
-        "the U.S. embassy, e.g. at 5 p.m. local time".replace(",", ""),
+        "the U.S. Army, e.g. at 5 p.m. Eastern time",
         "J. K. Rowling wrote it",
         "No. 5 is alive",
         "wait...what",
@@ -69,6 +69,13 @@ def test_sentences_of_each_language_end_where_they_should(text: str, clauses: li
 def test_numbers_abbreviations_ellipses_and_addresses_stay_whole(whole: str) -> None:
     assert split_clauses(whole, ClauseLimits(sentence_s=0, phrase_s=14, longest_s=15)) == [whole]
     assert split_clauses(whole + ". Next.", SENTENCES)[0].startswith(whole)
+
+
+@pytest.mark.parametrize(
+    "whole", ["1,000.50 is it", "at 10:30 sharp", "第1，234号", "wait...what", "https://a.com/x,y"]
+)
+def test_marks_inside_a_number_or_an_address_cut_nothing(whole: str) -> None:
+    assert split_clauses(whole, EAGER) == [whole]
 
 
 @pytest.mark.parametrize(
@@ -97,6 +104,10 @@ def test_leading_tags_are_carried_onto_every_clause() -> None:
 
 
 def test_brackets_that_are_no_tag_are_text() -> None:
+    assert split_clauses("He left the house. (Really so.)") == ["He left the house. (Really so.)"]
+    assert split_clauses("He left. (Really so.)", EAGER) == ["He left.", "(Really so.)"]
+    assert split_clauses("(a)" * 5 + "b", EAGER) == ["(a)" * 5 + "b"]
+    assert split_clauses("(a)" * 999 + "b")[0].startswith("(a)" * 9)
     assert split_clauses("(unclosed. Yes. ", EAGER) == ["(unclosed.", "Yes."]
     assert split_clauses("(a remark that is much too long for a tag) Yes. No.", SENTENCES)[-1] == "No."
 

@@ -49,7 +49,8 @@ class FakeDecoder:
 
     def generate(self, prompt_ids: Sequence[int], params: SamplingParams) -> Generator[int, None, FinishReason]:
         self.prompt_ids, self.params = list(prompt_ids), params
-        return self._generate(params.max_new_tokens)
+        self.stream = self._generate(params.max_new_tokens)  # kept: only a real close ends it
+        return self.stream
 
     def _generate(self, count: int) -> Generator[int, None, FinishReason]:
         try:

@@ -52,6 +52,8 @@ def test_music_takes_the_speakers_recording_of_that_kind(text: str, entry: str) 
 def test_the_run_of_tags_is_taken_whole_and_a_long_remark_is_no_tag() -> None:
     assert leading_tags("(高兴1)（粤语）你好(x)") == "(高兴1)（粤语）"
     assert leading_tags("(this remark is far too long to be a tag) yes") == ""
+    assert leading_tags("(Really.) yes") == ""
+    assert leading_tags("(a)(b)(c)(d)(e)yes") == "(a)(b)(c)(d)"
 
 
 @pytest.mark.unit

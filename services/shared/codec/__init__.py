@@ -24,3 +24,21 @@ from services.shared.codec.codebooks import (
 )
 from services.shared.codec.interleave import deinterleave, interleave
 from services.shared.codec.text_form import from_text, to_text
+
+__all__ = [
+    "CODEC_SIZE",
+    "GROUP_LINGUISTIC",
+    "GROUP_MS",
+    "GROUP_SEMANTIC",
+    "GROUP_TOKENS",
+    "LINGUISTIC_RATE_HZ",
+    "LINGUISTIC_SIZE",
+    "SEMANTIC_OFFSET",
+    "SEMANTIC_RATE_HZ",
+    "SEMANTIC_SIZE",
+    "TOKEN_RATE_HZ",
+    "deinterleave",
+    "from_text",
+    "interleave",
+    "to_text",
+]

@@ -61,7 +61,7 @@ class ContinuousBatcher:
         self._reading: _Request | None = None  # in the slot after those
         self._cancelled: list[RequestId] = []  # to be reported
         self._mailboxes: dict[RequestId, deque[StepOutput]] = {}
-        self._last_id = 0
+        self._submitted = 0
 
     @property
     def has_work(self) -> bool:
@@ -81,8 +81,8 @@ class ContinuousBatcher:
         highest = max((*params.stop_ids, params.allowed_ids.end - 1 if params.allowed_ids else 0))
         if highest >= config.vocab_size:
             raise InvalidOptionError(f"stop_ids or allowed_ids name {highest}; the vocabulary has {config.vocab_size}")
-        self._last_id += 1
-        request_id = RequestId(self._last_id)
+        self._submitted += 1
+        request_id = RequestId(self._submitted)
         chooser = TokenChooser(params, prompt, config.vocab_size)
         self._waiting.append(_Request(request_id, prompt, chooser, min(params.max_new_tokens, room)))
         return request_id

@@ -58,5 +58,7 @@ class SamplingParams:
             raise InvalidOptionError(f"top_k is {self.top_k}; give 0 (all) or more")
         if not 0 < self.top_p <= 1:
             raise InvalidOptionError(f"top_p is {self.top_p}; give more than 0 and at most 1")
+        if self.seed is not None and self.seed < 0:
+            raise InvalidOptionError(f"seed is {self.seed}; give 0 or more")
         if any(token < 0 for token in self.stop_ids):
             raise InvalidOptionError(f"stop_ids {list(self.stop_ids)} has an id below 0")

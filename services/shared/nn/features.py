@@ -26,6 +26,7 @@ _FBANK_LOW_HZ: Final = 20.0
 _FBANK_EPSILON: Final = 1.1920928955078125e-07
 _PREEMPHASIS: Final = 0.97
 
+WHISPER_RATE_HZ: Final = 16_000
 WHISPER_HOP_SAMPLES: Final = 160
 WHISPER_MELS: Final = 128
 _WHISPER_FFT: Final = 400
@@ -78,7 +79,7 @@ def whisper_log_mel(samples_16k: Tensor) -> Tensor:
     window = _hann(_WHISPER_FFT).to(samples_16k)
     spectrum = torch.stft(samples_16k, _WHISPER_FFT, WHISPER_HOP_SAMPLES, window=window, return_complex=True)
     power = spectrum[:, :-1].abs().square()
-    filters = slaney_mel_filters(FBANK_RATE_HZ, _WHISPER_FFT, WHISPER_MELS).to(samples_16k)
+    filters = slaney_mel_filters(WHISPER_RATE_HZ, _WHISPER_FFT, WHISPER_MELS).to(samples_16k)
     log_mel = (filters @ power).clamp(min=1e-10).log10()
     log_mel = torch.maximum(log_mel, log_mel.max() - 8.0)
     return (log_mel + 4.0) / 4.0

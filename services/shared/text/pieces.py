@@ -2,7 +2,8 @@
 
 The sentencepiece library answers for control, byte and unknown pieces but has no question for user-defined ones, and
 `<audio_0>` is one of those. The file is a protocol buffer whose layout is public, so the few fields needed are read
-from its bytes here; nothing else of it is interpreted.
+from its bytes here; nothing else of it is interpreted. (The library ships a generated parser, but it asks for a newer
+protobuf runtime than Triton's client allows.)
 
 Source: sentencepiece_model.proto (ModelProto field 1 = pieces; SentencePiece field 1 = piece, 3 = type).
 """

@@ -159,7 +159,7 @@ def _text(section: Mapping[str, Any], name: str, path: Path) -> str:
 
 
 def _require_kind(section: Mapping[str, Any], kind: Mapping[str, Any], path: Path) -> None:
-    """Refuse a network of another kind; a key that is absent takes the value that FunASR's classes default to here."""
+    """Refuse a network of another kind; a key that is left out contradicts nothing."""
     for name, expected in kind.items():
         actual = section.get(name, expected)
         if actual != expected:

@@ -29,7 +29,6 @@ CHUNK_ROWS: Final = 4
 _STACK_FRAMES: Final = 7
 _STEP_FRAMES: Final = 6
 _LEFT_FRAMES: Final = (_STACK_FRAMES - 1) // 2
-_CHUNK_FRAMES: Final = CHUNK_ROWS * _STEP_FRAMES
 _LEFT_SAMPLES: Final = _LEFT_FRAMES * FBANK_HOP_SAMPLES
 _FULL_SCALE: Final = 32768.0
 
@@ -75,7 +74,8 @@ class OnlineFrontEnd:
             samples_16k: [N] float32 in [-1, 1], possibly none.
             state: from `initial_state` or the push before.
             final: the utterance ends here: the last chunk, shorter than the others, gives its rows as well. Fewer than
-                seven stacked frames there give none (as the release): a first row needs 880 samples.
+                seven stacked frames there (880 samples) give none, as in the release: what is lost is one row at most,
+                the first of a pair, which no 2:3 group could take.
 
         Returns:
             ([4 * chunks, plus 0..4 at the end; 560] float32, the state after it).
@@ -86,9 +86,7 @@ class OnlineFrontEnd:
         rows = [held.new_zeros(0, FEATURE_DIM)]
         if chunks > state.chunks:
             border = CHUNK_SAMPLES * chunks
-            frames = self._stacked_frames(held[: border - held_start], held_start)
-            rows.append(frames[: _CHUNK_FRAMES * (chunks - state.chunks) + 1].unfold(0, _STACK_FRAMES, _STEP_FRAMES))
-            rows[-1] = _flat(rows[-1])
+            rows.append(_stacks(self._frames(held[: border - held_start], held_start)))
             held, held_start = held[border - _LEFT_SAMPLES - held_start :], border - _LEFT_SAMPLES
         at_border = held_start + len(held) == CHUNK_SAMPLES * chunks
         if final and not (self._released_quirks and at_border):
@@ -98,16 +96,16 @@ class OnlineFrontEnd:
 
     def _last_rows(self, held: Tensor, held_start: int) -> Tensor:
         """Rows of the last chunk: the last frame is repeated where a stack of seven is not full."""
-        frames = self._stacked_frames(held, held_start)
+        frames = self._frames(held, held_start)
         if len(frames) < _STACK_FRAMES:
             return held.new_zeros(0, FEATURE_DIM)
         count = -(-(len(frames) - _LEFT_FRAMES) // _STEP_FRAMES)
         needed = (count - 1) * _STEP_FRAMES + _STACK_FRAMES
         missing = max(0, needed - len(frames))
         frames = torch.cat([frames, frames[-1:].expand(missing, -1)])[:needed]
-        return _flat(frames.unfold(0, _STACK_FRAMES, _STEP_FRAMES))
+        return _stacks(frames)
 
-    def _stacked_frames(self, held: Tensor, held_start: int) -> Tensor:
+    def _frames(self, held: Tensor, held_start: int) -> Tensor:
         """[T, 80] frames of the samples held, those left of the utterance being copies of its first."""
         samples = held * _FULL_SCALE
         if self._dither:
@@ -118,9 +116,9 @@ class OnlineFrontEnd:
         return frames
 
 
-def _flat(stacks: Tensor) -> Tensor:
-    """[R, 80, 7] -> [R, 560], frame after frame."""
-    return stacks.transpose(1, 2).reshape(-1, FEATURE_DIM)
+def _stacks(frames: Tensor) -> Tensor:
+    """[6 * R + 1, 80] -> [R, 560], seven frames every six, frame after frame."""
+    return frames.unfold(0, _STACK_FRAMES, _STEP_FRAMES).transpose(1, 2).reshape(-1, FEATURE_DIM)
 
 
 def _noise(start: int, length: int) -> Tensor:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+import numpy as np
 import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
@@ -64,7 +65,8 @@ class LinguisticEncoder:
             (rows [T, D], the state after them). After `final` it is the initial state: the next utterance may begin.
         """
         parameter = self.encoder.after_norm.weight
-        samples = torch.as_tensor(samples_16k, dtype=torch.float32, device=parameter.device)
+        array = samples_16k if isinstance(samples_16k, Tensor) else torch.tensor(np.asarray(samples_16k))
+        samples = array.to(parameter.device, torch.float32)
         rows = [parameter.new_zeros(0, self.encoder.config.output_size)]
         pieces = samples.split(_BATCH_CHUNKS * CHUNK_SAMPLES) if len(samples) else (samples,)
         front_end, encoder = state.front_end, state.encoder

@@ -150,7 +150,7 @@ class SanmAttention(nn.Module):
         projected = self.linear_q_k_v(x)  # [W, 9, 3D]
         size = projected.shape[-1] // 3
         query, own = projected[..., :size], projected[..., size:]
-        own[-1, _WINDOW_ROWS - spare :] = 0.0
+        own[-1, _WINDOW_ROWS - spare :] = 0.0  # the FSMN sees zeros past the end, as in a shorter window
         with_past, kept = _with_memory(own, past)  # [W, 16 + 9, 2D]
         context = F.scaled_dot_product_attention(
             self._split(query), self._split(with_past[..., :size]), self._split(with_past[..., size:]), visible
@@ -194,8 +194,7 @@ def _visible_keys(windows_before: int, windows: int, spare: int, device: torch.d
     """[W, 1, 1, 16 + 9] true where a key exists, or None where all do: once four windows are in the memory."""
     if windows_before >= _MEMORY_WINDOWS and not spare:
         return None
-    filled = torch.arange(windows_before, windows_before + windows, device=device).clamp(max=_MEMORY_WINDOWS)
-    first = MEMORY_ROWS - NEW_ROWS * filled
+    first = MEMORY_ROWS - NEW_ROWS * torch.arange(windows_before, windows_before + windows, device=device)
     visible = torch.arange(MEMORY_ROWS + _WINDOW_ROWS, device=device) >= first[:, None]
     visible[-1, MEMORY_ROWS + _WINDOW_ROWS - spare :] = False
     return visible[:, None, None]

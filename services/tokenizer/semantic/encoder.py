@@ -5,6 +5,7 @@ which pieces are too short to have codes; when the network runs, and on what, is
 Source: `get_vq06_code` of the release.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -44,12 +45,11 @@ class SemanticEncoder:
         self._session = session
         self._source = source
         inputs, outputs = session.get_inputs(), session.get_outputs()
-        if len(inputs) != 2 or not outputs or inputs[1].type not in _INTEGER_INPUTS or "int" not in outputs[0].type:
+        if not _is_speech_tokenizer(inputs, outputs):
             raise ShapeMismatchError(
-                f"{source} is another network: a speech tokenizer takes features and a length and gives integer codes"
+                f"{source} is another network: a speech tokenizer takes features [1, {WHISPER_MELS}, any] and an "
+                "integer length, and gives integer codes; use the file of the public checkpoint"
             )
-        if inputs[0].shape[1] not in (WHISPER_MELS, None) and not isinstance(inputs[0].shape[1], str):
-            raise ShapeMismatchError(f"{source} takes {inputs[0].shape[1]} mel bins, not {WHISPER_MELS}")
         self._names = inputs[0].name, inputs[1].name
         self._length_type = _INTEGER_INPUTS[inputs[1].type]
 
@@ -77,7 +77,7 @@ class SemanticEncoder:
         if len(samples_16k) < SHORTEST_SAMPLES:
             return np.zeros(0, np.int64)
         with torch.inference_mode():
-            features = whisper_log_mel(torch.from_numpy(samples_16k)).unsqueeze(0).numpy()
+            features = whisper_log_mel(torch.tensor(samples_16k)).unsqueeze(0).numpy()
         length = np.array([features.shape[2]], self._length_type)
         answer = self._session.run(None, {self._names[0]: features, self._names[1]: length})[0]
         codes = np.asarray(answer).reshape(-1).astype(np.int64)
@@ -102,3 +102,12 @@ def load_semantic_encoder(folder: str | Path, *, threads: int = 1) -> SemanticEn
     """
     path = Path(folder) / SEMANTIC_ONNX_FILE
     return SemanticEncoder(open_session(path, threads=threads), path)
+
+
+def _is_speech_tokenizer(inputs: Sequence[Any], outputs: Sequence[Any]) -> bool:  # onnxruntime publishes no types
+    """Whether inputs and outputs are those of the S3 tokenizer; a dimension that may vary is no integer."""
+    if len(inputs) != 2 or not outputs or len(inputs[0].shape) != 3:
+        return False
+    _, mels, frames = inputs[0].shape
+    takes_features = (mels == WHISPER_MELS or not isinstance(mels, int)) and not isinstance(frames, int)
+    return takes_features and inputs[1].type in _INTEGER_INPUTS and "int" in outputs[0].type

@@ -18,8 +18,10 @@ MUSIC_TAGS: Final = (RAP_TAG, HUMMING_TAG)
 
 _TAG = re.compile(r"[（(]([^（）()]*)[）)]")
 LONGEST_CARRIED_TAG: Final = 20
-"""Characters in a tag, brackets not counted; what is longer is a remark of the speaker and is spoken."""
-_TAGS = re.compile(rf"(?:[（(][^（）()]{{0,{LONGEST_CARRIED_TAG}}}[）)])*")
+"""Characters in a tag without its brackets; what is longer, or holds a full stop or comma, is a remark to be spoken."""
+MOST_CARRIED_TAGS: Final = 4
+"""Emotion, language, speed and one more."""
+_TAGS = re.compile(rf"(?:[（(][^（）()，。！？；,.!?;\n]{{0,{LONGEST_CARRIED_TAG}}}[）)]){{0,{MOST_CARRIED_TAGS}}}")
 
 
 def leading_tag(text: str) -> str:

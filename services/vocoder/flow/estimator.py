@@ -99,7 +99,7 @@ class Estimator(nn.Module):
         """
         levels = list(zip(self._levels(), time, strict=True))
         (first, first_time), (second, second_time) = levels[:2]
-        wide = first.transform(first.resnet.first(x, conditions, first_time))  # [2, C, T]
+        wide = first.transform(first.resnet.first(x, conditions, first_time))  # [2B, C, T]
         narrow = second(first.resample(wide), second_time)  # [2, C, T / 2]
         hidden = second.resample(narrow)
         for level, moment in levels[2:-2]:

@@ -89,7 +89,7 @@ class Trunk(nn.Module):
                 # One step reflected on the left: the spectrum has one frame more than 1 / hop of the samples.
                 x = torch.cat([x[..., 1:2], x], dim=3)
             branch = reach(config.source_kernels[stage], config.source_dilations[stage])
-            x.add_(_tiled(self.source_resblocks[stage], self.source_downs[stage](spectrum), branch))
+            x.add_(tiled(self.source_resblocks[stage], self.source_downs[stage](spectrum), branch))
             x = self._mean(x, stage * blocks, blocks)
         x = self.conv_post(F.leaky_relu(x, inplace=True))
         return self._to_wave(x[0, :, 0].t())
@@ -104,7 +104,7 @@ class Trunk(nn.Module):
                 total.add_(block(tile))
             return total.mul_(1.0 / count)
 
-        return _tiled(mean, x, max(map(reach, config.resblock_kernels, config.resblock_dilations)))
+        return tiled(mean, x, max(map(reach, config.resblock_kernels, config.resblock_dilations)))
 
     def _to_wave(self, rows: Tensor) -> Tensor:
         """[L, fft + 2] log-magnitudes and phase sines -> [1, (L - 1) * hop]."""
@@ -131,7 +131,7 @@ def _overlap_add(frames: Tensor, hop: int) -> Tensor:
     return out.flatten()
 
 
-def _tiled(network: Callable[[Tensor], Tensor], x: Tensor, looks: int) -> Tensor:
+def tiled(network: Callable[[Tensor], Tensor], x: Tensor, looks: int) -> Tensor:
     """Run a network that looks that far to each side over tiles of time; the same result as in one piece."""
     length = x.shape[3]
     tile = max(_TILE_VALUES // x.shape[1], 8 * looks)

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 
 import numpy as np
 import pytest
@@ -76,6 +77,11 @@ def alone(model: Step1, prompt: Sequence[int], params: SamplingParams) -> Reply:
     return log.replies[request]
 
 
+@cache
+def nano() -> Step1:
+    return load_step1(NANO / CHAT_FOLDER)
+
+
 def assert_empty(batcher: ContinuousBatcher) -> None:
     assert not batcher.has_work
     assert batcher.step() == []
@@ -98,9 +104,13 @@ def test_greedy_replies_equal_the_recorded_ones_beside_other_requests(name: str,
     assert log.replies[request].ids == expected
 
 
+Plan = list[tuple[tuple[list[int], SamplingParams], int, int | None]]
+"""Requests, each with the step it arrives at, and how many steps later it is cancelled, if ever."""
+
+
 @st.composite
-def requests(draw: st.DrawFn) -> tuple[list[int], SamplingParams]:
-    prompt = draw(st.lists(st.integers(0, 39), min_size=1, max_size=20))
+def requests(draw: st.DrawFn, vocab_size: int) -> tuple[list[int], SamplingParams]:
+    prompt = draw(st.lists(st.integers(0, vocab_size - 1), min_size=1, max_size=20))
     params = SamplingParams(
         max_new_tokens=draw(st.integers(1, 14)),
         temperature=draw(st.sampled_from([0, 0.7, 1.5])),
@@ -109,26 +119,22 @@ def requests(draw: st.DrawFn) -> tuple[list[int], SamplingParams]:
         seed=draw(st.integers(0, 9)),
         stop_ids=draw(st.sampled_from([(), (3, 7, 11, 20)])),
         repetition_aware=draw(st.booleans()),
-        allowed_ids=draw(st.sampled_from([None, IdRange(5, 30)])),
+        allowed_ids=draw(st.sampled_from([None, IdRange(5, vocab_size - 10)])),
     )
     return prompt, params
 
 
-@pytest.mark.unit
-@given(
-    st.lists(st.tuples(requests(), st.integers(0, 6), st.none() | st.integers(0, 12)), min_size=1, max_size=8),
-    st.integers(1, 4),
-    st.sampled_from([1, 4, 512]),
-)
-@settings(max_examples=60, deadline=None, derandomize=True)
-def test_any_mix_of_arrivals_and_cancellations_gives_the_single_runs(
-    plan: list[tuple[tuple[list[int], SamplingParams], int, int | None]], max_batch: int, budget: int
-) -> None:
-    """Each request arrives at its step; some are cancelled so many steps later."""
+def plans(vocab_size: int) -> st.SearchStrategy[Plan]:
+    entry = st.tuples(requests(vocab_size), st.integers(0, 6), st.none() | st.integers(0, 12))
+    return st.lists(entry, min_size=1, max_size=8)
+
+
+def check_plan(model: Step1, plan: Plan, *, max_batch: int, budget: int) -> None:
+    """Run a plan, reading prompts in pieces of 6, and compare each reply with that of its request alone."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(batcher_module, "_PREFILL_BUDGET_TOKENS", budget)
-        patch.setattr(TINY, "chunk_tokens", lambda start: 6)
-        batcher, log = ContinuousBatcher(TINY, max_batch=max_batch), Log()
+        patch.setattr(model, "chunk_tokens", lambda start: 6)
+        batcher, log = ContinuousBatcher(model, max_batch=max_batch), Log()
         ids: dict[int, RequestId] = {}
         step = 0
         while len(ids) < len(plan) or batcher.has_work or step < 20:
@@ -141,7 +147,7 @@ def test_any_mix_of_arrivals_and_cancellations_gives_the_single_runs(
             step += 1
         assert_empty(batcher)
         for place, ((prompt, params), _, cancel_after) in enumerate(plan):
-            reply, single = log.replies[ids[place]], alone(TINY, prompt, params)
+            reply, single = log.replies[ids[place]], alone(model, prompt, params)
             if reply.finish_reason == FinishReason.CANCELLED:
                 assert cancel_after is not None
                 assert reply.ids == single.ids[: len(reply.ids)]
@@ -149,10 +155,23 @@ def test_any_mix_of_arrivals_and_cancellations_gives_the_single_runs(
                 assert (reply.ids, reply.finish_reason) == (single.ids, single.finish_reason)
 
 
+@pytest.mark.unit
+@given(plans(40), st.integers(1, 4), st.sampled_from([1, 4, 512]))
+@settings(max_examples=60, deadline=None, derandomize=True)
+def test_any_mix_of_arrivals_and_cancellations_gives_the_single_runs(plan: Plan, max_batch: int, budget: int) -> None:
+    check_plan(TINY, plan, max_batch=max_batch, budget=budget)
+
+
+@pytest.mark.integration
+@given(plans(6312), st.integers(2, 8))
+@settings(max_examples=15, deadline=None, derandomize=True)
+def test_any_mix_on_nano_gives_the_single_runs(plan: Plan, max_batch: int) -> None:
+    check_plan(nano(), plan, max_batch=max_batch, budget=512)
+
+
 @pytest.mark.integration
 def test_eight_concurrent_replies_of_nano_equal_single_runs() -> None:
-    folder = NANO / CHAT_FOLDER
-    model, tokenizer = load_step1(folder), load_text_tokenizer(folder)
+    model, tokenizer = nano(), load_text_tokenizer(NANO / CHAT_FOLDER)
     texts = ["What is the capital of Egypt?", "Who built you?", "Turn off the garden light.", "Please sing for me."]
     plan = []
     for seed, text in enumerate(texts * 2):

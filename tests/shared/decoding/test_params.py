@@ -22,6 +22,7 @@ pytestmark = pytest.mark.unit
         {"top_p": 0.0},
         {"top_p": 1.1},
         {"top_p": float("nan")},
+        {"seed": -1},
         {"stop_ids": (3, -1)},
     ],
 )

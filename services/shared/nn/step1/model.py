@@ -14,16 +14,21 @@ Source: modeling_step1.py of the public checkpoints (the PyTorch path, not its C
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from services.shared.errors import InvalidInputError, PromptTooLongError, UnknownTokenError
 from services.shared.nn.step1.alibi import alibi_slopes, sqrt_alibi_bias
 from services.shared.nn.step1.cache import KeyValueCache
 from services.shared.nn.step1.config import Step1Config
+
+IdMatrix = Tensor | NDArray[np.int32] | NDArray[np.int64] | Sequence[Sequence[int]]
+"""Ids [B, T]."""
 
 # Elements of one bias [H, T, L]: 128 MiB of fp32, whatever the length of the prompt.
 _BIAS_BUDGET: Final = 1 << 25
@@ -161,11 +166,11 @@ class Step1(nn.Module):
         return logits
 
     @torch.inference_mode()
-    def logits(self, input_ids: Any) -> Tensor:
+    def logits(self, input_ids: IdMatrix) -> Tensor:
         """Logits at every place of B sequences of one length.
 
         Args:
-            input_ids: ids [B, T], torch or numpy.
+            input_ids: ids [B, T], torch, numpy or lists.
 
         Returns:
             [B, T, V].
@@ -190,7 +195,7 @@ class Step1(nn.Module):
         """Raise what is wrong with the ids [T] of one sequence: see `logits`."""
         self._checked([list(ids)])
 
-    def _checked(self, input_ids: Any) -> Tensor:
+    def _checked(self, input_ids: IdMatrix) -> Tensor:
         try:
             ids = torch.as_tensor(input_ids)
         except (TypeError, ValueError, RuntimeError) as error:

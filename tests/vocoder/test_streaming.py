@@ -1,0 +1,135 @@
+"""The vocoder in chunks: lengths, sizes of chunks, seams, state."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from benchmarks.streaming_vocoder import log_mel_distance, loudness_at, mel_distances, other_places, stream
+from services.shared.errors import InvalidOptionError, UnknownTokenError
+from services.vocoder import StreamSettings, Vocoder
+from tests.vocoder.cases import nano, nano_tokens, nano_voice
+
+pytestmark = pytest.mark.integration
+
+SHORT = StreamSettings(first_hop_frames=8, first_limit_frames=12, max_hop_frames=30, lookback_frames=20)
+
+
+def push(
+    vocoder: Vocoder, tokens: NDArray[np.int64], edges: list[int], *, last_empty: bool
+) -> list[NDArray[np.float32]]:
+    state = vocoder.initial_state(1)
+    spans = list(zip([0, *edges], [*edges, len(tokens)], strict=True)) + ([(0, 0)] if last_empty else [])
+    chunks = []
+    for index, (start, end) in enumerate(spans):
+        chunk, state = vocoder.chunk(tokens[start:end], nano_voice(), state, final=index == len(spans) - 1)
+        chunks.append(chunk)
+    return chunks
+
+
+@settings(max_examples=10, deadline=None)
+@given(
+    length=st.integers(0, 90),
+    cuts=st.lists(st.floats(0, 1), max_size=8),
+    last_empty=st.booleans(),
+    forgetful=st.booleans(),
+)
+def test_any_chunking_of_any_length_is_as_long_as_the_whole(
+    length: int, cuts: list[float], last_empty: bool, forgetful: bool
+) -> None:
+    vocoder = replace(nano(), stream_settings=replace(SHORT, context_tokens=20 if forgetful else 1000))
+    tokens = nano_tokens(18)[:length]
+    chunks = push(vocoder, tokens, sorted(int(cut * length) for cut in cuts), last_empty=last_empty)
+    streamed = np.concatenate(chunks)
+    assert len(streamed) == vocoder.flow.frame_count(length) * 256
+    assert np.isfinite(streamed).all()
+    assert streamed.dtype == np.float32
+
+
+def test_one_final_push_is_nearly_the_whole() -> None:
+    """With 15 tokens the nominal places of frames are those of the even spread, so nothing else may differ."""
+    tokens = nano_tokens(3)
+    whole = nano().wave(tokens, nano_voice(), seed=1)
+    chunk, _ = nano().chunk(tokens, nano_voice(), nano().initial_state(1), final=True)
+    assert len(chunk) == len(whole)
+    assert log_mel_distance(chunk, whole) < 0.05 < log_mel_distance(nano().wave(tokens, nano_voice(), seed=2), whole)
+
+
+@pytest.mark.parametrize("group", [5, 25, 200])
+def test_the_first_chunk_is_short_whatever_is_pushed_at_once(group: int) -> None:
+    streamed = stream(nano(), nano_tokens(40), nano_voice(), seed=1, group=group)
+    assert 0 < streamed.first_chunk_samples <= 0.5 * nano().sample_rate_hz
+
+
+def test_a_streams_mel_is_far_nearer_to_the_wholes_than_another_seeds() -> None:
+    streamed, another_seed = mel_distances(nano(), nano_tokens(25), nano_voice(), group=5)
+    assert 0 < streamed < 0.25 * another_seed
+
+
+def test_seams_are_no_louder_than_their_surroundings() -> None:
+    vocoder = replace(nano(), stream_settings=SHORT)
+    tokens = nano_tokens(30, seed=3)
+    streamed = stream(vocoder, tokens, nano_voice(), seed=1, group=5)
+    whole = vocoder.wave(tokens, nano_voice(), seed=1)
+    rate_hz = vocoder.sample_rate_hz
+    places = other_places(len(whole), streamed.seams, 80, rate_hz)
+    seams = np.array([loudness_at(streamed.wave, seam, rate_hz) for seam in streamed.seams])
+    elsewhere = np.array([loudness_at(whole, place, rate_hz) for place in places])
+    assert len(seams) >= 10
+    assert (seams.mean(axis=0) <= 1.1 * elsewhere.mean(axis=0)).all()
+    assert (seams.max(axis=0) <= elsewhere.max(axis=0)).all()
+
+
+def test_a_click_at_a_seam_would_be_noticed() -> None:
+    wave = nano().wave(nano_tokens(10), nano_voice(), seed=1)
+    place = len(wave) // 2
+    clicked = wave.copy()
+    clicked[place:] += 0.5
+    assert min(loudness_at(clicked, place, 22050)) > 3 * max(loudness_at(wave, place, 22050))
+
+
+def test_a_pushed_state_can_be_pushed_again_with_the_same_result() -> None:
+    vocoder = nano()
+    _, state = vocoder.chunk(nano_tokens(4), nano_voice(), vocoder.initial_state(1), final=False)
+    first, _ = vocoder.chunk(nano_tokens(3), nano_voice(), state, final=True)
+    second, _ = vocoder.chunk(nano_tokens(3), nano_voice(), state, final=True)
+    assert np.array_equal(first, second)
+    assert len(first)
+
+
+def test_the_state_stays_small() -> None:
+    vocoder = replace(nano(), stream_settings=replace(SHORT, context_tokens=60))
+    state = vocoder.initial_state(1)
+    for place in range(0, 180, 5):
+        _, state = vocoder.chunk(nano_tokens(36)[place : place + 5], nano_voice(), state, final=False)
+    assert state.tokens.nbytes + state.overlap.nbytes + state.hift.mel.nbytes < 40_000
+    assert len(state.tokens) < 90
+    assert state.first_token + len(state.tokens) == 180
+
+
+def test_a_token_outside_the_codec_is_refused_when_it_is_pushed() -> None:
+    with pytest.raises(UnknownTokenError):
+        nano().chunk([5120], nano_voice(), nano().initial_state(1), final=False)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"first_hop_frames": 0},
+        {"first_hop_frames": 60},
+        {"hop_growth": 0.5},
+        {"fade_frames": 13},
+        {"lookback_frames": -1},
+    ],
+)
+def test_settings_that_cannot_work_are_refused(wrong: dict[str, int]) -> None:
+    with pytest.raises(InvalidOptionError):
+        StreamSettings(**wrong)
+
+
+def test_a_seed_outside_its_range_is_refused() -> None:
+    with pytest.raises(InvalidOptionError, match="seed"):
+        nano().initial_state(-1)
