@@ -22,7 +22,6 @@ from services.shared.serving.room import Room
 from services.shared.serving.settings import RoomSettings
 
 _WARM_UP_TOKENS: Final = 4
-_FINAL: Final = pb.TRITONSERVER_RESPONSE_COMPLETE_FINAL
 _NO_IDS: Final = np.zeros(0, np.int32)
 
 
@@ -76,7 +75,7 @@ class GenerationRoom(Room):
                 await self._send(sender, stream, ids_per_response=asked.number("ids_per_response") or 1)
             self.metrics.ended("ok")
         except Exception as error:  # noqa: BLE001 - whatever went wrong is this request's answer, and no other's
-            sender.send(refuse(error), flags=_FINAL)
+            sender.send(refuse(error), flags=pb.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
             self.metrics.ended(outcome(error))
         finally:
             self._open.set(self._runner.open_requests)
@@ -91,7 +90,7 @@ class GenerationRoom(Room):
             if output.finish_reason is FinishReason.CANCELLED:
                 raise CancelledRequestError("the caller has gone, or its session has moved on")
             if output.finish_reason is not None:
-                sender.send(self._response(gathered, output.finish_reason), flags=_FINAL)
+                sender.send(self._response(gathered, output.finish_reason), flags=pb.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
             elif len(gathered) >= ids_per_response:
                 sender.send(self._response(gathered, ""))
                 gathered = []

@@ -17,13 +17,14 @@ from services.shared.triton.tensors import Array, ModelSpec, TensorSpec
 
 _LOG: Final = logging.getLogger(__name__)
 
-# Triton has fewer codes than gRPC; the class in front of the message tells the caller the rest.
+# Names, not values: Triton fills its module only after the room's was imported. It has fewer codes than gRPC; the class
+# in front of the message tells the caller the rest.
 _CODES: Final = {
-    "INVALID_ARGUMENT": pb.TritonError.INVALID_ARG,
-    "NOT_FOUND": pb.TritonError.NOT_FOUND,
-    "CANCELLED": pb.TritonError.CANCELLED,
-    "RESOURCE_EXHAUSTED": pb.TritonError.UNAVAILABLE,
-    "UNAVAILABLE": pb.TritonError.UNAVAILABLE,
+    "INVALID_ARGUMENT": "INVALID_ARG",
+    "NOT_FOUND": "NOT_FOUND",
+    "CANCELLED": "CANCELLED",
+    "RESOURCE_EXHAUSTED": "UNAVAILABLE",
+    "UNAVAILABLE": "UNAVAILABLE",
 }
 
 
@@ -92,7 +93,7 @@ def refuse(error: Exception) -> Any:
     if not isinstance(error, StepAudioError):
         _LOG.error("unexpected error", exc_info=error)
         error = StepAudioError(f"{type(error).__name__} in the room; its log tells more")
-    code = _CODES.get(error.grpc_code, pb.TritonError.INTERNAL)
+    code = getattr(pb.TritonError, _CODES.get(error.grpc_code, "INTERNAL"))
     return pb.InferenceResponse(error=pb.TritonError(write_fault(error), code))
 
 

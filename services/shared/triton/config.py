@@ -82,8 +82,8 @@ def _scheduler(spec: ModelSpec) -> Iterable[str]:
             "sequence_batching {",
             f"  max_sequence_idle_microseconds: {SEQUENCE_IDLE_S * 1_000_000}",
             "  direct { }",
+            # No CORRID: Triton pads a string one to 128 bytes and then refuses it; the request itself knows its id.
             *(f"  {_control(name)}" for name in ("START", "END", "READY")),
-            '  control_input [ { name: "CORRID" control [ { kind: CONTROL_SEQUENCE_CORRID data_type: TYPE_STRING } ] } ]',
             "}",
         )
     return ()

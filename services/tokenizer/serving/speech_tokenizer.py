@@ -69,7 +69,7 @@ class SpeechTokenizerRoom(Room):
     def _answer(self, request: Any) -> Any:
         if not _control(request, "READY"):  # the scheduler fills the slots of idle sequences below a busy one
             return respond(self.spec, {"speech_tokens": np.zeros(0, np.int32)})
-        name = _text(request, "CORRID")
+        name = str(request.correlation_id())
         try:
             asked = read_request(self.spec, request)
             self.epochs.admit(asked.context)
@@ -115,7 +115,3 @@ class SpeechTokenizerRoom(Room):
 def _control(request: Any, name: str) -> bool:
     return bool(pb.get_input_tensor_by_name(request, name).as_numpy().flat[0])
 
-
-def _text(request: Any, name: str) -> str:
-    value: bytes = pb.get_input_tensor_by_name(request, name).as_numpy().flat[0]
-    return value.decode()

@@ -1,0 +1,91 @@
+"""One child process, from its birth to a certain end.
+
+A child leads its own process group, so that it ends with everything it started; and the kernel tells it when this
+process dies, however that happens. Start children from the main thread: the kernel watches the thread.
+"""
+
+import ctypes
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+from services.shared.errors import RoomUnavailableError
+
+_PR_SET_PDEATHSIG: Final = 1
+_POLL_S: Final = 0.05
+_LOG_TAIL_CHARACTERS: Final = 2000
+
+
+class ChildProcess:
+    """A running child.
+
+    Attributes:
+        name: for people, and of its log.
+        log: file with its standard output and error.
+    """
+
+    def __init__(self, name: str, command: Sequence[str], *, environment: Mapping[str, str], log: Path) -> None:
+        """Start it."""
+        self.name = name
+        self.log = log
+        with log.open("wb") as output:
+            self._process = subprocess.Popen(
+                command,
+                env=dict(environment),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                preexec_fn=_die_with_parent,  # noqa: PLW1509 - it only makes one system call
+            )
+
+    @property
+    def pid(self) -> int:
+        """Its process id, which is also its group's."""
+        return self._process.pid
+
+    @property
+    def is_running(self) -> bool:
+        """Whether it has not ended."""
+        return self._process.poll() is None
+
+    def check(self) -> None:
+        """Raise RoomUnavailableError, with the end of its log, if it has ended."""
+        if self.is_running:
+            return
+        tail = self.log.read_text(errors="replace")[-_LOG_TAIL_CHARACTERS:]
+        raise RoomUnavailableError(f"{self.name} ended with {self._process.returncode}; {self.log} ends with:\n{tail}")
+
+    def stop(self, *, grace_s: float) -> None:
+        """Ask it to end, and after `grace_s` end it and all it started."""
+        self._signal(signal.SIGTERM)
+        try:
+            self._process.wait(grace_s)
+        except subprocess.TimeoutExpired:
+            pass
+        self._signal(signal.SIGKILL)  # the leader may have ended and left others of its group
+        self._process.wait()
+        while _group_exists(self.pid):
+            time.sleep(_POLL_S)
+
+    def _signal(self, number: signal.Signals) -> None:
+        try:
+            os.killpg(self.pid, number)
+        except ProcessLookupError:
+            return
+
+
+def _die_with_parent() -> None:
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def _group_exists(group: int) -> bool:
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True
