@@ -4,18 +4,19 @@ A child leads its own process group, so that it ends with everything it started;
 process dies, however that happens. Start children from the main thread: the kernel watches the thread.
 """
 
-import ctypes
 import os
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
 from services.shared.errors import RoomUnavailableError
 
-_PR_SET_PDEATHSIG: Final = 1
+_TETHER: Final = Path(__file__).with_name("tether.py")
 _POLL_S: Final = 0.05
 _LOG_TAIL_CHARACTERS: Final = 2000
 
@@ -29,18 +30,17 @@ class ChildProcess:
     """
 
     def __init__(self, name: str, command: Sequence[str], *, environment: Mapping[str, str], log: Path) -> None:
-        """Start it."""
+        """Start it; `command` begins with the path of a program."""
         self.name = name
         self.log = log
         with log.open("wb") as output:
             self._process = subprocess.Popen(
-                command,
+                [sys.executable, "-IS", str(_TETHER), str(os.getpid()), *command],
                 env=dict(environment),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                preexec_fn=_die_with_parent,  # noqa: PLW1509 - it only makes one system call
             )
 
     @property
@@ -60,27 +60,36 @@ class ChildProcess:
         tail = self.log.read_text(errors="replace")[-_LOG_TAIL_CHARACTERS:]
         raise RoomUnavailableError(f"{self.name} ended with {self._process.returncode}; {self.log} ends with:\n{tail}")
 
+    def ask_to_end(self) -> None:
+        """Ask it to end, and return."""
+        self._process.send_signal(signal.SIGTERM)
+
     def stop(self, *, grace_s: float) -> None:
         """Ask it to end, and after `grace_s` end it and all it started."""
-        self._signal(signal.SIGTERM)
-        try:
+        self.ask_to_end()
+        with suppress(subprocess.TimeoutExpired):
             self._process.wait(grace_s)
-        except subprocess.TimeoutExpired:
-            pass
         self._signal(signal.SIGKILL)  # the leader may have ended and left others of its group
         self._process.wait()
         while _group_exists(self.pid):
             time.sleep(_POLL_S)
 
     def _signal(self, number: signal.Signals) -> None:
-        try:
+        with suppress(ProcessLookupError):
             os.killpg(self.pid, number)
-        except ProcessLookupError:
-            return
 
 
-def _die_with_parent() -> None:
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+def group_memory_bytes(group: int) -> int:
+    """Memory of all processes of a group, shared pages divided among those that share them."""
+    total_kib = 0
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            if os.getpgid(int(folder.name)) == group:
+                rollup = (folder / "smaps_rollup").read_text()
+                total_kib += next(int(line.split()[1]) for line in rollup.splitlines() if line.startswith("Pss:"))
+        except (ProcessLookupError, FileNotFoundError):
+            continue
+    return total_kib * 1024
 
 
 def _group_exists(group: int) -> bool:

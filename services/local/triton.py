@@ -23,6 +23,8 @@ from services.shared.errors import MissingFileError
 WHEEL: Final = "nvidia-pytriton"
 _LOOPBACK: Final = "127.0.0.1"
 _GRACE_S: Final = 5.0
+_SHARED_MEMORY: Final = "stepaudio_"
+_SHARED_MEMORY_FOLDER: Final = Path("/dev/shm")
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +96,7 @@ class TritonServer:
         """Start it."""
         self.pool = pool
         self.ports = ports
-        self._shared_memory = f"stepaudio_{os.getpid()}_{pool}_"
+        self._shared_memory = f"{_SHARED_MEMORY}{os.getpid()}_{pool}_"
         self.process = ChildProcess(
             f"triton-{pool}",
             self._command(backend, settings),
@@ -107,11 +109,15 @@ class TritonServer:
         """Where its gRPC service is."""
         return f"{_LOOPBACK}:{self.ports.grpc}"
 
+    @property
+    def metrics_address(self) -> str:
+        """Where its /metrics is."""
+        return f"{_LOOPBACK}:{self.ports.metrics}"
+
     def stop(self) -> None:
         """End it and its models' processes, and remove the shared memory of those that were killed."""
         self.process.stop(grace_s=_GRACE_S)
-        for left in Path("/dev/shm").glob(f"{self._shared_memory}*"):
-            left.unlink(missing_ok=True)
+        _remove_shared_memory(self._shared_memory)
 
     def _command(self, backend: Backend, settings: LocalSettings) -> list[str]:
         return [
@@ -131,6 +137,14 @@ class TritonServer:
         ]
 
 
+def remove_leftovers() -> None:
+    """Remove the shared memory of launchers that were killed before they could."""
+    for left in _SHARED_MEMORY_FOLDER.glob(f"{_SHARED_MEMORY}*"):
+        launcher = left.name.removeprefix(_SHARED_MEMORY).partition("_")[0]
+        if launcher.isdigit() and not Path(f"/proc/{launcher}").exists():
+            left.unlink(missing_ok=True)
+
+
 def free_ports(servers: int) -> list[Ports]:
     """Ports for so many servers that are free now; all are held open until the last is found, so none comes twice."""
     with ExitStack() as held:
@@ -140,6 +154,11 @@ def free_ports(servers: int) -> list[Ports]:
             listener.bind((_LOOPBACK, 0))
             found.append(listener.getsockname()[1])
     return [Ports(*found[start : start + 3]) for start in range(0, len(found), 3)]
+
+
+def _remove_shared_memory(prefix: str) -> None:
+    for left in _SHARED_MEMORY_FOLDER.glob(f"{prefix}*"):
+        left.unlink(missing_ok=True)
 
 
 def _environment(backend: Backend, settings: LocalSettings) -> dict[str, str]:

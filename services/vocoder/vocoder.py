@@ -29,6 +29,7 @@ from services.vocoder.streaming import (
 )
 from services.vocoder.voice import ArrayLike, VoiceFeatures
 
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Vocoder:
     """Token to wave. Build it with `load_vocoder`; it keeps no state between calls."""

@@ -13,9 +13,9 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncGenerator, Callable, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from typing import ContextManager, Final
+from typing import Final
 
 from services.shared.decoding.engine import Engine, FinishReason, RequestId, StepOutput
 from services.shared.decoding.params import SamplingParams
@@ -35,7 +35,7 @@ class _Caller:
 class EngineRunner:
     """Steps an engine for its callers; all on one event loop."""
 
-    def __init__(self, engine: Engine, *, around_step: Callable[[int], ContextManager[None]] | None = None) -> None:
+    def __init__(self, engine: Engine, *, around_step: Callable[[int], AbstractContextManager[None]] | None = None) -> None:
         """Args: engine: used by nobody else. around_step: entered for each step with the number of open requests."""
         self._engine = engine
         self._around_step = around_step or (lambda requests: nullcontext())
@@ -84,7 +84,7 @@ class EngineRunner:
             try:
                 with self._around_step(len(self._callers)):
                     outputs = self._engine.step()
-            except Exception:  # an engine may fail in any way; the process and later requests must outlive it
+            except Exception:  # noqa: BLE001 - an engine may fail in any way; later requests must outlive it
                 _LOG.exception("the engine failed; every open request ends")
                 self._deliver(self._fail_all())
                 return

@@ -90,7 +90,9 @@ class GenerationRoom(Room):
             if output.finish_reason is FinishReason.CANCELLED:
                 raise CancelledRequestError("the caller has gone, or its session has moved on")
             if output.finish_reason is not None:
-                sender.send(self._response(gathered, output.finish_reason), flags=pb.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
+                sender.send(
+                    self._response(gathered, output.finish_reason), flags=pb.TRITONSERVER_RESPONSE_COMPLETE_FINAL
+                )
             elif len(gathered) >= ids_per_response:
                 sender.send(self._response(gathered, ""))
                 gathered = []

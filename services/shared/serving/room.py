@@ -20,7 +20,7 @@ from services.shared.triton.tensors import ModelSpec
 
 
 class Room(ABC):
-    """Base of every room's Triton class; Triton calls `initialize`, `execute` of the room, and `finalize`.
+    """Base of every room's Triton class; Triton calls `initialize`, then `execute`.
 
     Attributes:
         spec: the model's door.
@@ -71,6 +71,3 @@ class Room(ABC):
     @abstractmethod
     def execute(self, requests: list[Any]) -> Any:  # Triton publishes no types; a coroutine where requests stream
         """Answer requests; an error of one request is that request's answer."""
-
-    def finalize(self) -> None:
-        """Let go of everything; Triton ends the process after this."""

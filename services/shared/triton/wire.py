@@ -1,6 +1,7 @@
 """Arrays to KServe messages and back, straight into the raw contents: no client library between, no copy but one.
 
-Source: the KServe v2 protocol with Triton's extensions; BYTES elements carry their length in front, 4 bytes little endian.
+Source: the KServe v2 protocol with Triton's extensions. BYTES elements carry their length in front, 4 bytes,
+little endian.
 """
 
 import struct
@@ -34,7 +35,7 @@ def write_request(
     spec: ModelSpec,
     tensors: Mapping[str, object],
     *,
-    context: RequestContext = RequestContext(),
+    context: RequestContext,
     sequence: SequencePlace | None = None,
 ) -> pb.ModelInferRequest:
     """Build a request.

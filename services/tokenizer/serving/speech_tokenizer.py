@@ -25,7 +25,7 @@ from services.shared.serving.room import Room
 from services.shared.serving.settings import RoomSettings
 from services.shared.triton.config import SEQUENCE_IDLE_S
 from services.shared.triton.specs import SPEECH_TOKENIZER
-from services.tokenizer.speech_tokenizer import SAMPLE_RATE_HZ, Codes, TokenizerState, load_speech_tokenizer
+from services.tokenizer.speech_tokenizer import SAMPLE_RATE_HZ, Codes, Mode, TokenizerState, load_speech_tokenizer
 
 _MAX_REQUEST_SAMPLES: Final = 60 * SAMPLE_RATE_HZ
 """One request must not hold up the utterances beside it for longer than a minute of audio takes."""
@@ -102,7 +102,7 @@ class SpeechTokenizerRoom(Room):
         return self._tokenizer.peek(state) if asked.flag("peek") else new
 
     def _begin(self, asked: RoomRequest) -> _Utterance:
-        mode = "segmented" if asked.flag("segmented") else "whole"
+        mode: Mode = "segmented" if asked.flag("segmented") else "whole"
         state = self._tokenizer.initial_state(mode=mode)
         return _Utterance(state, np.zeros(0, np.int64), time.monotonic())
 
@@ -114,4 +114,3 @@ class SpeechTokenizerRoom(Room):
 
 def _control(request: Any, name: str) -> bool:
     return bool(pb.get_input_tensor_by_name(request, name).as_numpy().flat[0])
-
