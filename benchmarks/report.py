@@ -4,7 +4,7 @@ import os
 import platform
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -29,7 +29,7 @@ def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     return "\n".join("| " + " | ".join(str(cell) for cell in line) + " |" for line in lines)
 
 
-def by_turns(ways: dict[str, Callable[[], object]], *, rounds: int, warm_up: bool = True) -> dict[str, float]:
+def by_turns(ways: Mapping[str, Callable[[], object]], *, rounds: int, warm_up: bool = True) -> dict[str, float]:
     """Time several ways of one job in turn, A B A B …, so that a drifting machine is fair to each.
 
     Args:

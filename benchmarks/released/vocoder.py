@@ -7,7 +7,8 @@ signals keep the [B, C, T] layout with a transpose around each transformer. Atte
 torch's fused kernel, as it does in the release (diffusers' default processor); the encoder's has an explicit softmax.
 
 It takes the state dicts of a vocoder folder and knows nothing of the fast modules, so that a test can hold one against
-the other. `full_size_vocoder` builds random weights of the public sizes for timing.
+the other. `full_size_vocoder` builds random weights of the public sizes, and
+`FullSize.run_fast` and `.run_plain` run the two on them, for timing.
 """
 
 import math
@@ -54,9 +55,9 @@ hift: !new:hift
 """The sizes of the public CosyVoice-300M-25Hz folder; what is absent are the release's class defaults."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class FullSize:
-    """The two implementations on the same random weights, and an utterance for them."""
+    """The two implementations on the same random weights, and an utterance with its noises for them."""
 
     flow: Flow
     hift: HiFT
@@ -64,6 +65,18 @@ class FullSize:
     tokens: Tensor
     voice: VoiceFeatures
     noise: Tensor
+    phase: Tensor
+    source_noise: Tensor
+
+    def run_fast(self) -> Tensor:
+        """Tokens to wave, [1, N], by the modules of the vocoder room."""
+        mel = self.flow.mel(self.tokens, self.voice, noise=self.noise)
+        return self.hift.wave(mel, phase=self.phase, noise=self.source_noise)
+
+    def run_plain(self) -> Tensor:
+        """Tokens to wave, [1, N], in the released order of work."""
+        mel = self.plain.mel(self.tokens, self.voice, self.noise)
+        return self.plain.wave(mel, self.phase, self.source_noise)
 
 
 def full_size_config() -> VocoderConfig:
@@ -81,7 +94,7 @@ def full_size_vocoder(
     """
     config = full_size_config()
     generator = torch.Generator().manual_seed(seed)
-    flow, hift = Flow(config), HiFT(config.hift)
+    flow, hift = Flow(config.flow), HiFT(config.hift)
     for module in (flow, hift):
         module.requires_grad_(False)
         for name, value in module.named_parameters():
@@ -97,8 +110,17 @@ def full_size_vocoder(
         torch.randn(1, config.flow.speaker_size, generator=generator),
     )
     tokens = ids[prompt_tokens:]
-    noise = torch.randn(1, 80, prompt_frames + flow.frame_count(len(tokens)), generator=generator)
-    return FullSize(finish_flow(flow, dtype=dtype), finish_hift(hift), plain, tokens, voice, noise)
+    frames = flow.frame_count(len(tokens))
+    return FullSize(
+        flow=finish_flow(flow, dtype=dtype),
+        hift=finish_hift(hift),
+        plain=plain,
+        tokens=tokens,
+        voice=voice,
+        noise=torch.randn(1, 80, prompt_frames + frames, generator=generator),
+        phase=torch.zeros(1, config.hift.harmonics, 1),
+        source_noise=torch.randn(1, config.hift.harmonics, frames * config.hift.hop_samples, generator=generator),
+    )
 
 
 class PlainVocoder:

@@ -16,13 +16,13 @@ import torch
 from numpy.typing import NDArray
 
 from services.lm.prompt import Message, SpeechContent, build_asr_prompt, build_chat_prompt
-from services.shared.decoding import ContinuousBatcher, SamplingParams
+from services.shared.decoding import ContinuousBatcher, SamplingParams, with_checkpoint_defaults
 from services.shared.errors import CorruptFileError, EmptyReplyError
 from services.shared.nn.step1 import load_step1
 from services.shared.text import TextTokenizer, load_text_tokenizer
 
 CHAT_PARAMS: Final = SamplingParams(max_new_tokens=2048, temperature=0.7, top_p=0.9, top_k=50)
-"""The release's own; its top_k is the default of the library it generates with."""
+"""The release's own; its top_k is the default of the library it generates with. A checkpoint's own defaults win."""
 
 ASR_PARAMS: Final = SamplingParams(max_new_tokens=2048, temperature=0)
 """The likeliest transcript: asking twice gives the same."""
@@ -35,20 +35,29 @@ class ChatLm:
 
     Attributes:
         tokenizer: the checkpoint's.
+        params: how a reply is generated unless its caller says otherwise.
         stop_ids: <|EOT|> and the ids that config.json names as the end; they end every reply.
     """
 
-    def __init__(self, tokenizer: TextTokenizer, batcher: ContinuousBatcher, *, eos_ids: Sequence[int]) -> None:
+    def __init__(
+        self,
+        tokenizer: TextTokenizer,
+        batcher: ContinuousBatcher,
+        *,
+        eos_ids: Sequence[int],
+        params: SamplingParams = CHAT_PARAMS,
+    ) -> None:
         self.tokenizer = tokenizer
+        self.params = params
         self.stop_ids = tuple(sorted({tokenizer.eot_id, *eos_ids}))
         self._batcher = batcher
 
-    def reply(self, messages: Sequence[Message], params: SamplingParams = CHAT_PARAMS) -> Iterator[str]:
+    def reply(self, messages: Sequence[Message], params: SamplingParams | None = None) -> Iterator[str]:
         """Give the assistant's next turn as it is generated.
 
         Args:
             messages: the conversation; see `build_chat_prompt`.
-            params: how to generate; the model's own stop ids are added to them.
+            params: how to generate, `self.params` if left out; the model's own stop ids are added to them.
 
         Returns:
             Pieces of text, none empty. Closing the iterator ends the work for it.
@@ -58,7 +67,7 @@ class ChatLm:
             EmptyReplyError: the model stopped before the first character.
         """
         is_empty = True
-        for text in self._stream(build_chat_prompt(self.tokenizer, messages), params):
+        for text in self._stream(build_chat_prompt(self.tokenizer, messages), params or self.params):
             is_empty = False
             yield text
         if is_empty:
@@ -99,7 +108,7 @@ def load_chat_lm(
     """Load Step-Audio-Chat.
 
     Args:
-        folder: config.json, safetensors, tokenizer.model and tokenizer_config.json.
+        folder: config.json, safetensors, tokenizer.model, tokenizer_config.json, perhaps generation_config.json.
         device: where the network runs.
         dtype: in what precision.
         max_batch: replies that run at the same time.
@@ -114,4 +123,5 @@ def load_chat_lm(
             f"{folder}: tokenizer.model has {tokenizer.vocab_size} pieces, config.json a vocabulary of "
             f"{model.config.vocab_size}; use the files of one checkpoint"
         )
-    return ChatLm(tokenizer, ContinuousBatcher(model, max_batch=max_batch), eos_ids=model.config.eos_ids)
+    params = with_checkpoint_defaults(CHAT_PARAMS, folder)
+    return ChatLm(tokenizer, ContinuousBatcher(model, max_batch=max_batch), eos_ids=model.config.eos_ids, params=params)

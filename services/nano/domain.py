@@ -172,16 +172,17 @@ def _written_forms(texts: Iterable[str]) -> list[str]:
 def _held_out(items: Sequence[Item], seed: int) -> frozenset[str]:
     """Draw phrasings to hold out, so that training still asks for every reply in every context.
 
-    No word is lost by that: the repetitions hold each word, and keep one of their two phrasings.
+    No word is lost by that: the repetitions hold each word, and keep one of their two phrasings. What stands in the
+    history of an item stays, for there training would read it.
     """
     by_question: dict[str, list[Item]] = {}
     for item in items:
         if item.role == "user":
             by_question.setdefault(item.question, []).append(item)
     ways = Counter(_need(item) for item in items)
-    questions = sorted(by_question)
+    questions = sorted(by_question.keys() - {turn.text for item in items for turn in item.history})
     random.Random(f"held out {seed}").shuffle(questions)
-    wanted = round(len(questions) * HELD_OUT_SHARE)
+    wanted = round(len(by_question) * HELD_OUT_SHARE)
     held: set[str] = set()
     for question in questions:
         needs = [_need(item) for item in by_question[question]]

@@ -110,8 +110,9 @@ def speak_all(
             _log.warning("skipped: %s", error)
         if count % _LOG_EVERY == 0 or count == len(missing):
             cpu_s = time.process_time() - started_s
-            what = (count, len(missing), utterance.kind, audio_s, cpu_s, audio_s / max(cpu_s, 1e-9))
-            _log.info("speech: %d of %d (%s), %.0f s of audio, %.0f CPU-s, %.2f s a CPU-s", *what)
+            what = (count, len(missing), utterance.kind, audio_s, cpu_s)
+            _log.info("speech: %d of %d made, now %s; since the last line %.0f s of audio in %.0f CPU-s", *what)
+            audio_s, started_s = 0.0, time.process_time()
 
 
 def read_recordings(work: Path) -> list[Recording]:

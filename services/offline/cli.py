@@ -46,6 +46,7 @@ VoiceName = Annotated[str | None, typer.Option("--voice", help="Who speaks; the 
 Speed = Annotated[float, typer.Option(help="Tempo, pitch kept: 2 is twice as fast; 0.25 to 4.")]
 Volume = Annotated[float, typer.Option(help="Amplitude: 2 is twice as loud; 0 to 10.")]
 Seed = Annotated[int | None, typer.Option(help="The same seed gives the same speech.")]
+SpeechTemperature = Annotated[float | None, typer.Option(help="Of the speech; lower is plainer and slips less.")]
 Rate = Annotated[int | None, typer.Option(help="Output sample rate in Hz; 22050 if left out.")]
 Threads = Annotated[int | None, typer.Option(help="Threads of every network; 1 if left out.")]
 
@@ -61,7 +62,14 @@ class _Run:
 
     def speech_options(self, *, speed: float = 1.0, volume: float = 1.0, rate: int | None = None) -> SpeechOptions:
         settings = self.settings
-        return SpeechOptions(settings.voice, settings.seed, speed, volume, rate)
+        return SpeechOptions(
+            voice=settings.voice,
+            seed=settings.seed,
+            temperature=settings.speech_temperature,
+            speed=speed,
+            volume=volume,
+            sample_rate_hz=rate,
+        )
 
 
 @app.command()
@@ -77,11 +85,12 @@ def ask(  # noqa: PLR0913 - every parameter is an option of the command line
     volume: Volume = 1.0,
     rate: Rate = None,
     seed: Seed = None,
+    speech_temperature: SpeechTemperature = None,
     checkpoints: Checkpoints = None,
     threads: Threads = None,
 ) -> None:
     """Answer a spoken or written question by voice."""
-    overrides = {"system": system, "temperature": temperature, "voice": voice}
+    overrides = {"system": system, "temperature": temperature, "voice": voice, "speech_temperature": speech_temperature}
     with _run(checkpoints=checkpoints, seed=seed, threads=threads, **overrides) as run:
         if (question is None) == (text is None):
             raise InvalidInputError("give a recorded question or --text, one of the two")
@@ -108,11 +117,13 @@ def say(  # noqa: PLR0913 - every parameter is an option of the command line
     volume: Volume = 1.0,
     rate: Rate = None,
     seed: Seed = None,
+    speech_temperature: SpeechTemperature = None,
     checkpoints: Checkpoints = None,
     threads: Threads = None,
 ) -> None:
     """Speak a text."""
-    with _run(checkpoints=checkpoints, seed=seed, threads=threads, voice=voice) as run:
+    overrides = {"voice": voice, "speech_temperature": speech_temperature}
+    with _run(checkpoints=checkpoints, seed=seed, threads=threads, **overrides) as run:
         options = run.speech_options(speed=speed, volume=volume, rate=rate)
         with OutputFile(output) as file:
             spoken = run.pipeline.say(text, options)
@@ -131,11 +142,13 @@ def clone(  # noqa: PLR0913 - every parameter is an option of the command line
     volume: Volume = 1.0,
     rate: Rate = None,
     seed: Seed = None,
+    speech_temperature: SpeechTemperature = None,
     checkpoints: Checkpoints = None,
     threads: Threads = None,
 ) -> None:
     """Speak a text in the voice of a recording."""
-    with _run(checkpoints=checkpoints, seed=seed, threads=threads, voice=CLONE_NAME) as run:
+    overrides = {"voice": CLONE_NAME, "speech_temperature": speech_temperature}
+    with _run(checkpoints=checkpoints, seed=seed, threads=threads, **overrides) as run:
         options = run.speech_options(speed=speed, volume=volume, rate=rate)
         with OutputFile(output) as file:
             run.pipeline.add_voice(CLONE_NAME, read_audio(clip), text=clip_text)

@@ -14,7 +14,6 @@ from typing import Final
 
 import numpy as np
 
-from services.lm.chat import CHAT_PARAMS
 from services.lm.prompt import Message, SpeechContent
 from services.offline.rooms import Rooms
 from services.offline.speaking import Speaker, Speech, SpeechOptions
@@ -39,12 +38,12 @@ class ChatOptions:
 
     Attributes:
         system: system prompt; empty for none.
-        temperature: 0 takes the likeliest words.
+        temperature: 0 takes the likeliest words; the checkpoint's own if None.
         seed: of the sampling.
     """
 
     system: str = ""
-    temperature: float = CHAT_PARAMS.temperature
+    temperature: float | None = None
     seed: int = 0
 
 
@@ -220,7 +219,9 @@ class OfflinePipeline:
         self._notify("thinking")
         messages = [Message("system", options.system)] if options.system else []
         messages.append(Message("user", content))
-        params = replace(CHAT_PARAMS, temperature=options.temperature, seed=options.seed)
+        params = replace(chat.params, seed=options.seed)
+        if options.temperature is not None:
+            params = replace(params, temperature=options.temperature)
         with watch.room("chat"):
             return "".join(chat.reply(messages, params)).strip()
 

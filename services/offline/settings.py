@@ -21,7 +21,8 @@ class OfflineSettings(BaseSettings):
         seed: of all sampling and noise.
         voice: registry entry that speaks; the checkpoint's first one if left out.
         system: system prompt of the conversation; empty for none.
-        temperature: of the chat model; 0 takes the likeliest words.
+        temperature: of the chat model; 0 takes the likeliest words; the checkpoint's own if left out.
+        speech_temperature: of the speech model; lower is plainer and slips less; the checkpoint's own if left out.
     """
 
     model_config = SettingsConfigDict(env_prefix="STEPAUDIO_", frozen=True, extra="forbid")
@@ -31,7 +32,8 @@ class OfflineSettings(BaseSettings):
     seed: int = Field(default=0, ge=0, lt=2**31)
     voice: str | None = None
     system: str = CHAT_SYSTEM_PROMPT
-    temperature: float = Field(default=0.7, ge=0.0, le=2.0)
+    temperature: float | None = Field(default=None, ge=0.0, le=2.0)
+    speech_temperature: float | None = Field(default=None, ge=0.0, le=2.0)
 
 
 def read_settings(**overrides: Any) -> OfflineSettings:  # Any: pydantic checks the values

@@ -6,7 +6,7 @@ Everything random comes from the seed: the same text, voice and seed give the sa
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -19,7 +19,6 @@ from services.shared.codec import GROUP_MS, GROUP_TOKENS
 from services.shared.errors import GenerationError, InvalidOptionError
 from services.tts.alignment import Repairs
 from services.tts.prompt import is_music
-from services.tts.speech_lm import SpeechParams
 from services.vocoder import change_speed, change_volume
 from services.vocoder.config import SAMPLE_RATE_HZ
 from services.vocoder.effects import MAX_SPEED, MIN_SPEED
@@ -42,6 +41,8 @@ class SpeechOptions:
     Attributes:
         voice: registry entry; the checkpoint's first one if None.
         seed: of sampling and noise.
+        temperature: of the speech model; lower is plainer and slips less, higher is livelier; the checkpoint's own if
+            None.
         speed: tempo ratio, pitch kept; 2 is twice as fast.
         volume: amplitude ratio.
         sample_rate_hz: of the result; the vocoder's own if None.
@@ -52,6 +53,7 @@ class SpeechOptions:
 
     voice: str | None = None
     seed: int = 0
+    temperature: float | None = None
     speed: float = 1.0
     volume: float = 1.0
     sample_rate_hz: int | None = None
@@ -166,7 +168,10 @@ class Speaker:
         self._notify(step)
         failure: GenerationError | None = None
         for attempt in range(MAX_ATTEMPTS):
-            stream = speech_lm.speak(text, prepared.prompt, SpeechParams(seed=self._options.seed + attempt))
+            params = replace(speech_lm.params, seed=self._options.seed + attempt)
+            if self._options.temperature is not None:
+                params = replace(params, temperature=self._options.temperature)
+            stream = speech_lm.speak(text, prepared.prompt, params)
             try:
                 with self._watch.room("tts"):
                     tokens = [value for group in stream for value in group]

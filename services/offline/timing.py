@@ -27,11 +27,6 @@ class RoomTime:
         """Wall time over audio time; None without audio. Below 1 is faster than real time."""
         return self.wall_s / self.audio_s if self.audio_s else None
 
-    @property
-    def cpu_rtf(self) -> float | None:
-        """CPU time over audio time; None without audio. Steadier than `rtf` on a shared machine."""
-        return self.cpu_s / self.audio_s if self.audio_s else None
-
 
 class Stopwatch:
     """Adds up the time spent in each room.

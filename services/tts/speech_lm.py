@@ -16,7 +16,7 @@ from typing import Final, Protocol
 import torch
 
 from services.shared.codec import TOKEN_RATE_HZ
-from services.shared.decoding import ContinuousBatcher, FinishReason, SamplingParams
+from services.shared.decoding import ContinuousBatcher, FinishReason, SamplingParams, with_checkpoint_defaults
 from services.shared.errors import (
     CorruptFileError,
     EmptyReplyError,
@@ -41,11 +41,13 @@ class SpeechParams:
     Attributes:
         temperature: of the sampling; 0 takes the likeliest token.
         top_k: likeliest tokens that are sampled from.
+        top_p: probability that the tokens sampled from reach together.
         seed: the same seed gives the same speech.
     """
 
     temperature: float = 0.7
     top_k: int = 50
+    top_p: float = 1.0
     seed: int = 0
 
 
@@ -116,9 +118,13 @@ class SpeechLm:
         decoder: decodes ids of the model.
         tokenizer: the checkpoint's text tokenizer.
         max_seq_len: the model's longest sequence in tokens.
+        params: how a clause is decoded unless its caller says otherwise.
     """
 
-    def __init__(self, decoder: Decoder, tokenizer: PromptTokenizer, *, max_seq_len: int) -> None:
+    def __init__(
+        self, decoder: Decoder, tokenizer: PromptTokenizer, *, max_seq_len: int, params: SpeechParams | None = None
+    ) -> None:
+        self.params = params or SpeechParams()
         self._decoder = decoder
         self._tokenizer = tokenizer
         self._max_total_tokens = min(MAX_TOTAL_TOKENS, max_seq_len)
@@ -129,7 +135,7 @@ class SpeechLm:
         Args:
             text: the clause, its style tags in front.
             voice: who speaks.
-            params: how to decode; the released defaults if left out.
+            params: how to decode, `self.params` if left out.
 
         Returns:
             A stream of whole groups; decoding goes on as it is read.
@@ -138,7 +144,7 @@ class SpeechLm:
             NothingToSpeakError: the text has no speakable character.
             PromptTooLongError: voice and text leave too little room for the speech.
         """
-        params = params or SpeechParams()
+        params = params or self.params
         if not speakable(text):
             raise NothingToSpeakError("the text has no speakable character; give at least one letter or number")
         prompt_ids = build_prompt(self._tokenizer, text, voice)
@@ -146,8 +152,8 @@ class SpeechLm:
         sampling = SamplingParams(
             max_new_tokens=max_tokens,
             temperature=params.temperature,
-            top_p=1.0,
             top_k=params.top_k,
+            top_p=params.top_p,
             seed=params.seed,
             stop_ids=(self._tokenizer.eot_id,),
             repetition_aware=True,
@@ -171,7 +177,7 @@ def load_speech_lm(
     """Load the speech model of a Step-Audio-TTS-3B folder.
 
     Args:
-        folder: holds config.json, *.safetensors, tokenizer.model and tokenizer_config.json.
+        folder: config.json, *.safetensors, tokenizer.model, tokenizer_config.json, perhaps generation_config.json.
         device: where the model runs.
         dtype: in which it computes.
         max_batch: clauses decoded together at most.
@@ -187,7 +193,16 @@ def load_speech_lm(
             f"{model.config.vocab_size}; use the files of one checkpoint"
         )
     batcher = ContinuousBatcher(model, max_batch=max_batch)
-    return SpeechLm(batcher, tokenizer, max_seq_len=model.config.max_seq_len)
+    return SpeechLm(batcher, tokenizer, max_seq_len=model.config.max_seq_len, params=_default_params(folder))
+
+
+def _default_params(folder: str | Path) -> SpeechParams:
+    released = SpeechParams()
+    defaults = with_checkpoint_defaults(
+        SamplingParams(max_new_tokens=1, temperature=released.temperature, top_k=released.top_k, top_p=released.top_p),
+        folder,
+    )
+    return SpeechParams(temperature=defaults.temperature, top_k=defaults.top_k, top_p=defaults.top_p)
 
 
 def _tokens(seconds: float) -> int:

@@ -18,7 +18,7 @@ from typing import Final
 import yaml
 
 from services.shared.errors import CheckpointError, CorruptFileError
-from services.shared.nn.checkpoint import read_yaml
+from services.shared.files import read_yaml
 
 CONFIG_FILE: Final = "cosyvoice.yaml"
 FLOW_FILE: Final = "flow.pt"
@@ -349,5 +349,7 @@ def _check_lists(node: _Node, config: HiftConfig) -> None:
             raise node.wrong(key, f"a list of {stages} entries like upsample_rates", length)
     if len(config.resblock_dilations) != len(config.resblock_kernels):
         raise node.wrong("resblock_dilation_sizes", "as long as resblock_kernel_sizes", config.resblock_dilations)
+    if config.fft_size % config.fft_hop:
+        raise node.wrong("istft_params", "an n_fft that is a multiple of hop_len", config.fft_size)
     if config.base_channels % 2**stages:
         raise node.wrong("base_channels", f"a multiple of {2**stages}", config.base_channels)

@@ -58,6 +58,7 @@ def test_a_tenth_of_the_phrasings_is_held_out_and_never_trained(domain: Domain) 
     assert len(domain.held_out) == round(HELD_OUT_SHARE * len(domain.spoken_questions))
     assert domain.held_out <= set(domain.spoken_questions)
     assert not domain.held_out & {item.question for item in domain.training}
+    assert not domain.held_out & {turn.text for item in domain.items for turn in item.history}
     assert not set(domain.held_out_sentences) & set(domain.sentences)
 
 

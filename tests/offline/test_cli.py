@@ -251,6 +251,7 @@ def test_a_recording_that_cannot_be_answered_is_refused(
         (["say", "Hello.", "--speed", "5"], "0.25 to 4"),
         (["say", "Hello.", "--speed", "nan"], "0.25 to 4"),
         (["say", "Hello.", "--volume", "-1"], "0 to 10"),
+        (["say", "Hello.", "--speech-temperature", "9"], "STEPAUDIO_SPEECH_TEMPERATURE"),
         (["say", "Hello.", "--seed", "-1"], "STEPAUDIO_SEED"),
         (["say", "Hello.", "--threads", "0"], "STEPAUDIO_THREADS"),
     ],

@@ -15,7 +15,7 @@ def test_without_an_environment_the_nano_checkpoint_speaks() -> None:
 
     assert settings.checkpoints == NANO_CHECKPOINTS
     assert NANO_CHECKPOINTS.is_dir()
-    assert (settings.threads, settings.seed, settings.voice, settings.temperature) == (1, 0, None, 0.7)
+    assert (settings.threads, settings.seed, settings.voice, settings.temperature) == (1, 0, None, None)
 
 
 def test_the_environment_is_read_and_the_caller_wins(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,7 @@ import pytest
 from numpy.typing import NDArray
 
 from services.offline.rooms import PreparedVoice, Rooms
-from services.offline.speaking import MAX_ATTEMPTS, PIECE_TOKENS, SAMPLE_RATE_HZ, Speaker, SpeechOptions
+from services.offline.speaking import MAX_ATTEMPTS, PIECE_TOKENS, Speaker, SpeechOptions
 from services.offline.timing import Stopwatch
 from services.shared.audio.files import Audio
 from services.shared.errors import (
@@ -24,6 +24,7 @@ from services.tts.prompt import VoicePrompt
 from services.tts.speech_lm import SpeechParams
 from services.tts.voices import Voice, VoiceRegistry
 from services.vocoder import VoiceFeatures
+from services.vocoder.config import SAMPLE_RATE_HZ
 
 pytestmark = pytest.mark.unit
 
@@ -53,6 +54,8 @@ class FakeRooms:
     def __init__(self, failing: dict[int, StepAudioError] | None = None) -> None:
         self.failing = failing or {}
         self.seeds: list[int] = []
+        self.temperatures: list[float] = []
+        self.params = SpeechParams(temperature=0.6)
         self.voiced: list[tuple[int, bool]] = []
         self.music = False
         names = ("Nano", "NanoRAP")
@@ -64,6 +67,7 @@ class FakeRooms:
 
     def speak(self, text: str, voice: VoicePrompt, params: SpeechParams) -> FakeStream:
         self.seeds.append(params.seed)
+        self.temperatures.append(params.temperature)
         return FakeStream(self.failing.get(params.seed))
 
     def vocoder(self, *, music: bool) -> "FakeRooms":
@@ -139,6 +143,15 @@ def test_volume_and_rate_are_applied_to_the_whole() -> None:
     assert speech.sample_rate_hz == 44100
     assert len(speech.samples) == 100
     assert speech.samples[50] == pytest.approx(0.25, abs=0.02)
+
+
+def test_the_temperature_reaches_the_speech_model_and_is_the_checkpoints_own_if_left_out() -> None:
+    rooms = FakeRooms()
+
+    speaker(rooms, SpeechOptions(temperature=0.3)).speak(["Hello."])
+    speaker(rooms, SpeechOptions()).speak(["Hello."])
+
+    assert rooms.temperatures == [0.3, rooms.params.temperature]
 
 
 def test_an_unknown_voice_is_found_before_the_work() -> None:

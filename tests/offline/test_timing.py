@@ -43,5 +43,4 @@ def test_a_room_entered_twice_adds_up_and_failures_count() -> None:
 
 def test_the_factor_is_time_over_audio_and_absent_without_audio() -> None:
     assert RoomTime("tts", wall_s=3.0, cpu_s=1.5, audio_s=6.0).rtf == 0.5
-    assert RoomTime("tts", wall_s=3.0, cpu_s=1.5, audio_s=6.0).cpu_rtf == 0.25
     assert RoomTime("tts", wall_s=3.0, cpu_s=1.5, audio_s=0.0).rtf is None

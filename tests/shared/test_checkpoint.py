@@ -9,7 +9,8 @@ import torch
 import yaml
 
 from services.shared.errors import CheckpointError, CorruptFileError, MissingFileError, ShapeMismatchError
-from services.shared.nn.checkpoint import load_strictly, read_json, read_torch_state, read_yaml, require_file
+from services.shared.files import read_json, read_yaml, require_file
+from services.shared.nn.checkpoint import load_strictly, read_torch_state
 from services.shared.nn.onnx import open_session
 
 pytestmark = pytest.mark.unit

@@ -33,7 +33,7 @@ def folder(tmp_path: Path) -> Path:
 def test_names_and_shapes_at_full_size_are_the_public_ones(name: str) -> None:
     config = full_size_config()
     with torch.device("meta"):
-        module = Flow(config) if name == "flow" else HiFT(config.hift)
+        module = Flow(config.flow) if name == "flow" else HiFT(config.hift)
     public = json.loads((DATA / "state_dicts" / f"{name}.json").read_text())
     assert {key: list(value.shape) for key, value in module.state_dict().items()} == {
         key: shape for key, (shape, _) in public.items()

@@ -1,4 +1,4 @@
-"""The fast modules equal the plain order of work, on the recorded weights; tiles equal the whole."""
+"""The fast modules equal the plain order of work, on the recorded weights."""
 
 import pytest
 import torch
@@ -8,8 +8,6 @@ from services.shared.nn.checkpoint import read_torch_state
 from services.vocoder.config import load_config
 from services.vocoder.flow import load_flow
 from services.vocoder.hift import load_hift
-from services.vocoder.hift.layers import ResBlock
-from services.vocoder.hift.trunk import tiled
 from tests.vocoder.cases import GOLDEN_FOLDER, recorded
 
 pytestmark = pytest.mark.unit
@@ -31,18 +29,3 @@ def test_fast_equals_plain(name: str) -> None:
     plain_wave = plain.wave(plain_mel, phase, noise)
     fast_wave = load_hift(GOLDEN_FOLDER).wave(plain_mel, phase=phase, noise=noise)
     assert (plain_wave - fast_wave).abs().max() < 2e-3
-
-
-def test_tiles_of_a_residual_block_are_the_block_in_one_piece() -> None:
-    torch.manual_seed(0)
-    block = ResBlock(512, 7, (1, 3, 5))
-    for convolution in (*block.convs1, *block.convs2):
-        torch.nn.init.normal_(convolution.weight_v)
-        torch.nn.init.constant_(convolution.weight_g, 0.3)
-        convolution.fold()
-    x = torch.randn(1, 512, 1, 1400).contiguous(memory_format=torch.channels_last)
-    with torch.inference_mode():
-        whole, pieces = block(x), tiled(block, x, 36)
-        narrow = tiled(block, x, 20)
-    assert (whole - pieces).abs().max() < 1e-4
-    assert (whole - narrow).abs().max() > 1e-3, "a shorter reach would do"

@@ -60,7 +60,7 @@ def test_one_final_push_is_nearly_the_whole() -> None:
 
 @pytest.mark.parametrize("group", [5, 25, 200])
 def test_the_first_chunk_is_short_whatever_is_pushed_at_once(group: int) -> None:
-    streamed = stream(nano(), nano_tokens(40), nano_voice(), seed=1, group=group)
+    streamed = stream(nano(), nano_tokens(25), nano_voice(), seed=1, group=group)
     assert 0 < streamed.first_chunk_samples <= 0.5 * nano().sample_rate_hz
 
 

@@ -2,6 +2,7 @@
 
 from services.shared.decoding.batcher import ContinuousBatcher
 from services.shared.decoding.engine import Engine, FinishReason, RequestId, StepOutput
+from services.shared.decoding.generation_config import with_checkpoint_defaults
 from services.shared.decoding.params import IdRange, SamplingParams
 from services.shared.decoding.runner import EngineRunner
 
@@ -14,4 +15,5 @@ __all__ = [
     "RequestId",
     "SamplingParams",
     "StepOutput",
+    "with_checkpoint_defaults",
 ]

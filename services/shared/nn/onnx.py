@@ -6,7 +6,7 @@ from typing import Any
 import onnxruntime as ort
 
 from services.shared.errors import CorruptFileError
-from services.shared.nn.checkpoint import require_file
+from services.shared.files import require_file
 
 
 def open_session(path: Path, *, threads: int = 1) -> Any:

@@ -13,7 +13,6 @@ checkpoints. What a prompt looks like is the rooms' business.
 Source: tokenizer.model and tokenizer_config.json of the public checkpoints (LlamaTokenizer, `legacy: false`).
 """
 
-import json
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -22,7 +21,8 @@ from typing import Final
 import sentencepiece
 
 from services.shared.codec.codebooks import CODEC_SIZE
-from services.shared.errors import CorruptFileError, MissingFileError, TextError, UnknownTokenError
+from services.shared.errors import CorruptFileError, TextError, UnknownTokenError
+from services.shared.files import read_json, require_file
 from services.shared.text.pieces import Piece, PieceKind, read_pieces
 from services.shared.text.stream import StreamDecoder
 
@@ -169,31 +169,20 @@ def load_text_tokenizer(folder: str | Path) -> TextTokenizer:
         CorruptFileError: one of them cannot be used.
     """
     adds_bos = _read_adds_bos(Path(folder) / CONFIG_FILE)
-    path = Path(folder) / MODEL_FILE
+    path = require_file(Path(folder), MODEL_FILE)
     try:
-        return TextTokenizer(_read(path), adds_bos=adds_bos)
+        return TextTokenizer(path.read_bytes(), adds_bos=adds_bos)
     except (ValueError, RuntimeError, UnknownTokenError) as error:
         raise CorruptFileError(f"{path} is no tokenizer of Step-Audio ({error}); download it again") from error
 
 
 def _read_adds_bos(path: Path) -> bool:
-    try:
-        config = json.loads(_read(path))
-    except ValueError as error:
-        raise CorruptFileError(f"{path} is not valid JSON ({error}); download it again") from error
+    config = read_json(path)
     # An absent key means true: that is the default of the class the file names.
     adds_bos = config.get("add_bos_token", True) if isinstance(config, dict) else None
     if not isinstance(adds_bos, bool):
         raise CorruptFileError(f"{path}: add_bos_token must be true or false; correct it or download the file again")
     return adds_bos
-
-
-def _read(path: Path) -> bytes:
-    # services.shared.nn.checkpoint would do, but it needs torch, which text does not.
-    try:
-        return path.read_bytes()
-    except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
-        raise MissingFileError(f"{path} is missing; download the checkpoint again or correct the path") from error
 
 
 def _bytes_of(piece: Piece) -> bytes:

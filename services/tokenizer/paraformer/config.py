@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from services.shared.errors import CheckpointError, CorruptFileError, ShapeMismatchError
-from services.shared.nn.checkpoint import read_json, read_yaml, require_file
+from services.shared.files import read_json, read_yaml, require_file
 
 CONFIGURATION_FILE: Final = "configuration.json"
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from services.shared.codec.codebooks import LINGUISTIC_SIZE
 from services.shared.errors import CorruptFileError, ShapeMismatchError
-from services.shared.nn.checkpoint import require_file
+from services.shared.files import require_file
 
 _BLOCK_ROWS: Final = 4096
 

@@ -27,7 +27,7 @@ from services.shared.errors import (
     NothingToSpeakError,
     VoiceNotFoundError,
 )
-from services.shared.nn.checkpoint import read_json
+from services.shared.files import read_json
 from services.shared.paths import SPEAKERS_FILE, SPEAKERS_FOLDER
 from services.tts.prompt.tags import MUSIC_TAGS, speakable, voice_entry
 
@@ -39,7 +39,7 @@ _SILENT_PEAK = 1e-3
 _MAX_NAME_CHARACTERS = 64
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Voice:
     """One voice of the registry.
 

@@ -22,8 +22,7 @@ def load_flow(folder: str | Path, *, device: str = "cpu", dtype: torch.dtype = t
         MissingFileError, CorruptFileError, ShapeMismatchError, CheckpointError: the folder cannot be used.
     """
     path = Path(folder) / FLOW_FILE
-    config = load_config(folder)
-    flow = Flow(config)
+    flow = Flow(load_config(folder).flow)
     load_strictly(flow, read_torch_state(path), path)
     return finish_flow(flow, device=device, dtype=dtype)
 

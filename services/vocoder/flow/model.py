@@ -1,8 +1,8 @@
 """The flow: speech tokens and a voice -> log-mel, by Euler steps along the estimated velocity.
 
 `Flow` decides how tokens, prompt and noise become one sequence and how guidance is mixed. The arithmetic of the release
-is kept; its two habits that hide mistakes are not: a token id outside the vocabulary is an error here, unless
-`released_quirks` asks for the release's silent clamp of negative ids to 0.
+is kept. Its silent clamp of negative ids to 0 is not, unless `released_quirks` asks for it: an id outside the
+vocabulary is an error, because the clamp speaks text ids as if they were speech.
 
     tokens  [prompt P | target N]  -> encoder (jointly) -> stretched apart to [M1 | M2] frames -> mu
     state   noise [M1 | M2]        -> 10 Euler steps under mu, speaker, prompt mel         -> mel, M1 frames cut off
@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from services.shared.errors import InvalidInputError, UnknownTokenError
-from services.vocoder.config import MEL_CHANNELS, VocoderConfig
+from services.vocoder.config import HOP_SAMPLES, MEL_CHANNELS, SAMPLE_RATE_HZ, FlowConfig
 from services.vocoder.flow.encoder import ConformerEncoder, LengthRegulator, sample_rows, stretch
 from services.vocoder.flow.estimator import Estimator
 from services.vocoder.voice import ArrayLike, VoiceFeatures
@@ -77,18 +77,15 @@ class _Grid:
 class Flow(nn.Module):
     """Token to mel. Build it with `load_flow`."""
 
-    def __init__(self, config: VocoderConfig) -> None:
+    def __init__(self, config: FlowConfig) -> None:
         super().__init__()
-        flow = config.flow
-        self.config = flow
-        self._mel_rate_hz = config.sample_rate_hz / config.hift.hop_samples
-        self._rate = (config.sample_rate_hz, config.hift.hop_samples)
-        self.input_embedding = nn.Embedding(flow.vocab_size, flow.encoder.input_size)
-        self.spk_embed_affine_layer = nn.Linear(flow.speaker_size, MEL_CHANNELS)
-        self.encoder = ConformerEncoder(flow.encoder)
-        self.encoder_proj = nn.Linear(flow.encoder.output_size, MEL_CHANNELS)
-        self.decoder = nn.ModuleDict({"estimator": Estimator(flow.estimator)})
-        self.length_regulator = LengthRegulator(flow.regulator_layers)
+        self.config = config
+        self.input_embedding = nn.Embedding(config.vocab_size, config.encoder.input_size)
+        self.spk_embed_affine_layer = nn.Linear(config.speaker_size, MEL_CHANNELS)
+        self.encoder = ConformerEncoder(config.encoder)
+        self.encoder_proj = nn.Linear(config.encoder.output_size, MEL_CHANNELS)
+        self.decoder = nn.ModuleDict({"estimator": Estimator(config.estimator)})
+        self.length_regulator = LengthRegulator(config.regulator_layers)
 
     @property
     def estimator(self) -> Estimator:
@@ -100,12 +97,11 @@ class Flow(nn.Module):
     @property
     def tokens_per_frame(self) -> float:
         """The nominal step of a mel frame, in tokens."""
-        return self.config.token_rate_hz / self._mel_rate_hz
+        return self.config.token_rate_hz * HOP_SAMPLES / SAMPLE_RATE_HZ
 
     def frame_count(self, tokens: int) -> int:
         """Mel frames of a number of tokens; the release's float arithmetic and its truncation."""
-        sample_rate_hz, hop_samples = self._rate
-        return int(tokens / self.config.token_rate_hz * sample_rate_hz / hop_samples)
+        return int(tokens / self.config.token_rate_hz * SAMPLE_RATE_HZ / HOP_SAMPLES)
 
     @torch.inference_mode()
     def mel(

@@ -69,8 +69,8 @@ class HarmonicSource(nn.Module):
             [1, 1, N] within -1..1.
         """
         config = self._config
-        order = torch.arange(1, config.harmonics + 1, device=f0.device)[:, None]  # [H, 1]
-        phase = excitation.phase[0].clone()
+        order = torch.arange(1, config.harmonics + 1, dtype=f0.dtype, device=f0.device)[:, None]  # [H, 1]
+        phase = excitation.phase[0].to(f0.device, copy=True)
         phase[0] = 0.0
         cycles = self.cycles(f0, start_cycles).float()  # [N] within 0..1
         angle = torch.addcmul(phase, cycles * (2 * math.pi), order)  # [H, N]
@@ -78,7 +78,7 @@ class HarmonicSource(nn.Module):
         loudness = torch.lerp(
             torch.full_like(voiced, config.sine_amplitude / 3), torch.full_like(voiced, config.noise_amplitude), voiced
         )
-        waves = angle.sin_().mul_(voiced * config.sine_amplitude).addcmul_(excitation.noise[0], loudness)
+        waves = angle.sin_().mul_(voiced * config.sine_amplitude).addcmul_(excitation.noise[0].to(f0.device), loudness)
         return torch.tanh(self.l_linear.weight @ waves + self.l_linear.bias)[None]
 
     def cycles(self, f0: Tensor, start_cycles: float) -> Tensor:

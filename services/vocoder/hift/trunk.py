@@ -4,14 +4,10 @@
     source   short-time spectrum -> downsample -> residual block                 ^
     out      magnitude and phase -> inverse short-time transform -> clamp
 
-Residual blocks run over tiles of time with as much neighbourhood as they look at, so that their many elementwise passes
-stay in a core's cache; the result is the same.
-
 Source: step-audio.md section 4.7.
 """
 
 import math
-from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -23,8 +19,6 @@ from services.vocoder.hift.source import short_spectrum, synthesis_matrix
 
 _PRE_POST_KERNEL = 7
 _MAGNITUDE_LIMIT = 1e2
-_TILE_VALUES = 4096 * 128
-"""Values of one tile of a stage: about 2 MB of float32, the size of a core's second-level cache."""
 
 
 class Trunk(nn.Module):
@@ -88,23 +82,14 @@ class Trunk(nn.Module):
             if stage == last:
                 # One step reflected on the left: the spectrum has one frame more than 1 / hop of the samples.
                 x = torch.cat([x[..., 1:2], x], dim=3)
-            branch = reach(config.source_kernels[stage], config.source_dilations[stage])
-            x.add_(tiled(self.source_resblocks[stage], self.source_downs[stage](spectrum), branch))
-            x = self._mean(x, stage * blocks, blocks)
+            x.add_(self.source_resblocks[stage](self.source_downs[stage](spectrum)))
+            parallel = list(self.resblocks.children())[stage * blocks : (stage + 1) * blocks]
+            total: Tensor = parallel[0](x)
+            for block in parallel[1:]:
+                total.add_(block(x))
+            x = total.mul_(1.0 / blocks)
         x = self.conv_post(F.leaky_relu(x, inplace=True))
         return self._to_wave(x[0, :, 0].t())
-
-    def _mean(self, x: Tensor, first: int, count: int) -> Tensor:
-        config = self._config
-        blocks = list(self.resblocks.children())[first : first + count]
-
-        def mean(tile: Tensor) -> Tensor:
-            total: Tensor = blocks[0](tile)
-            for block in blocks[1:]:
-                total.add_(block(tile))
-            return total.mul_(1.0 / count)
-
-        return tiled(mean, x, max(map(reach, config.resblock_kernels, config.resblock_dilations)))
 
     def _to_wave(self, rows: Tensor) -> Tensor:
         """[L, fft + 2] log-magnitudes and phase sines -> [1, (L - 1) * hop]."""
@@ -129,17 +114,3 @@ def _overlap_add(frames: Tensor, hop: int) -> Tensor:
     for shift in range(size // hop):
         out[shift : shift + count] += pieces[:, shift]
     return out.flatten()
-
-
-def tiled(network: Callable[[Tensor], Tensor], x: Tensor, looks: int) -> Tensor:
-    """Run a network that looks that far to each side over tiles of time; the same result as in one piece."""
-    length = x.shape[3]
-    tile = max(_TILE_VALUES // x.shape[1], 8 * looks)
-    if length <= tile + looks:
-        return network(x)
-    out = torch.empty_like(x)
-    for start in range(0, length, tile):
-        end = min(start + tile, length)
-        left, right = max(start - looks, 0), min(end + looks, length)
-        out[..., start:end] = network(x[..., left:right])[..., start - left : end - left]
-    return out

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from services.shared.errors import CorruptFileError
-from services.shared.nn.checkpoint import read_json
+from services.shared.files import read_json
 
 CONFIG_FILE: Final = "config.json"
 

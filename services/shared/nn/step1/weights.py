@@ -17,7 +17,8 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from services.shared.errors import CorruptFileError, MissingFileError
-from services.shared.nn.checkpoint import load_strictly, read_json, require_file
+from services.shared.files import read_json, require_file
+from services.shared.nn.checkpoint import load_strictly
 from services.shared.nn.step1.config import read_step1_config
 from services.shared.nn.step1.model import Step1
 

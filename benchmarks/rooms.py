@@ -1,0 +1,78 @@
+"""Speed of the rooms at the sizes of the public checkpoints, with random weights: the released order of work and ours.
+
+    python -m benchmarks.rooms [--threads 1 2] [--rounds 2] [--audio-s 10] [--prompt-s 3]
+
+Flow and HiFT speak `audio-s` seconds after a prompt of `prompt-s`; the Paraformer encoder hears `audio-s` seconds. The
+ways run in turn, A B A B …, within one process: read the ratios. The released flow runs in bfloat16 on its GPUs; ours
+does so on request, and that row is fast where the processor has bfloat16 products (amx_bf16, avx512_bf16).
+"""
+
+import argparse
+from collections.abc import Callable
+
+import torch
+
+from benchmarks.released.paraformer import encode_as_released
+from benchmarks.released.vocoder import full_size_vocoder
+from benchmarks.report import by_turns, machine, table
+from services.tokenizer import LinguisticEncoder
+from services.tokenizer.paraformer.config import EncoderConfig
+from services.tokenizer.paraformer.frontend import OnlineFrontEnd
+from services.tokenizer.paraformer.quantizer import KMeansQuantizer
+from services.tokenizer.paraformer.sanm import SanmEncoder
+
+FEATURES = 560
+PLAIN, FAST, FAST_BF16 = "released order of work", "ours", "ours, flow in bfloat16"
+HEADER = ("room", "threads", "way", "seconds", "RTF", "times faster", "max difference")
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--audio-s", type=float, default=10.0)
+    parser.add_argument("--prompt-s", type=float, default=3.0)
+    options = parser.parse_args()
+    print(machine())
+    rows: list[tuple[object, ...]] = []
+    for room, ways in (
+        (
+            f"flow + HiFT, {options.audio_s:g} s + {options.prompt_s:g} s prompt",
+            vocoder_ways(options.audio_s, options.prompt_s),
+        ),
+        (f"Paraformer encoder, {options.audio_s:g} s", paraformer_ways(options.audio_s)),
+    ):
+        results = {way: job() for way, job in ways.items()}
+        for threads in options.threads:
+            torch.set_num_threads(threads)
+            times_s = by_turns(ways, rounds=options.rounds, warm_up=False)
+            for way, seconds in times_s.items():
+                difference = (results[way] - results[PLAIN]).abs().max().item()
+                rtf, ratio = seconds / options.audio_s, times_s[PLAIN] / seconds
+                rows.append((room, threads, way, f"{seconds:.2f}", f"{rtf:.3f}", f"{ratio:.2f}", f"{difference:.1e}"))
+    print(table(HEADER, rows))
+
+
+def vocoder_ways(audio_s: float, prompt_s: float) -> dict[str, Callable[[], torch.Tensor]]:
+    """Tokens to wave, three ways."""
+    full = full_size_vocoder(audio_s=audio_s, prompt_s=prompt_s)
+    half = full_size_vocoder(audio_s=audio_s, prompt_s=prompt_s, dtype=torch.bfloat16)
+    return {PLAIN: full.run_plain, FAST: full.run_fast, FAST_BF16: half.run_fast}
+
+
+def paraformer_ways(audio_s: float) -> dict[str, Callable[[], torch.Tensor]]:
+    """Samples to rows, two ways."""
+    torch.manual_seed(0)
+    encoder = SanmEncoder(EncoderConfig(512, 4, 2048, 50)).eval().requires_grad_(False)
+    front_end = OnlineFrontEnd(torch.zeros(FEATURES), torch.ones(FEATURES), dither=0.0, released_quirks=False)
+    linguistic = LinguisticEncoder(front_end, encoder, KMeansQuantizer(torch.randn(1024, 512)))
+    samples = torch.randn(int(audio_s * 16_000)) * 0.1
+    return {
+        PLAIN: lambda: encode_as_released(linguistic, samples),
+        FAST: lambda: linguistic.encode(samples, linguistic.initial_state(), final=True)[0],
+    }
+
+
+if __name__ == "__main__":
+    main()
