@@ -14,11 +14,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from services.shared.errors import RoomUnavailableError
-
 _TETHER: Final = Path(__file__).with_name("tether.py")
 _POLL_S: Final = 0.05
-_LOG_TAIL_CHARACTERS: Final = 2000
 
 
 class ChildProcess:
@@ -53,12 +50,10 @@ class ChildProcess:
         """Whether it has not ended."""
         return self._process.poll() is None
 
-    def check(self) -> None:
-        """Raise RoomUnavailableError, with the end of its log, if it has ended."""
-        if self.is_running:
-            return
-        tail = self.log.read_text(errors="replace")[-_LOG_TAIL_CHARACTERS:]
-        raise RoomUnavailableError(f"{self.name} ended with {self._process.returncode}; {self.log} ends with:\n{tail}")
+    @property
+    def exit_code(self) -> int | None:
+        """What it ended with, minus the signal's number where one ended it; None while it runs."""
+        return self._process.poll()
 
     def ask_to_end(self) -> None:
         """Ask it to end, and return."""

@@ -37,7 +37,7 @@ async def await_ready(server: TritonServer, *, timeout_s: float) -> float:
     """
     started_s = time.monotonic()
     while True:
-        server.process.check()
+        server.check()
         try:
             await probe(server.pool, server.address, timeout_s=timeout_s)
             return time.monotonic() - started_s

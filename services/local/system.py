@@ -34,6 +34,7 @@ class LocalSystem:
         self._notify = notify
         self._pools = pools
         self.servers: dict[str, TritonServer] = {}
+        self._has_begun = False
 
     async def start(self) -> None:
         """Start everything and wait until all of it works.
@@ -51,6 +52,7 @@ class LocalSystem:
         if not self._settings.checkpoints.is_dir():
             raise MissingFileError(f"{self._settings.checkpoints} is not a folder; give the folder of the checkpoints")
         folder.mkdir(parents=True, exist_ok=True)
+        self._has_begun = True
         remove_leftovers()
         backend = assemble_backend(folder / "backends")
         self._notify(f"starting {', '.join(self._pools)}; logs are in {folder}")
@@ -70,7 +72,7 @@ class LocalSystem:
         """
         while True:
             for server in self.servers.values():
-                server.process.check()
+                server.check()
             await asyncio.sleep(_WATCH_S)
 
     def stop(self) -> None:
@@ -79,7 +81,8 @@ class LocalSystem:
             server.process.ask_to_end()
         for pool in list(self.servers):
             self.servers.pop(pool).stop()
-        remove_record(self._settings.run_folder)
+        if self._has_begun:  # else the record is another launcher's
+            remove_record(self._settings.run_folder)
 
     async def _await(self, server: TritonServer) -> None:
         seconds = await await_ready(server, timeout_s=self._settings.ready_timeout_s)

@@ -7,6 +7,7 @@ server wants backend and stub in one folder, and finds the stub's Python by the 
 import importlib.metadata
 import os
 import platform
+import re
 import shutil
 import socket
 import sys
@@ -18,11 +19,13 @@ from typing import Final
 
 from services.local.processes import ChildProcess
 from services.local.settings import ROOT, LocalSettings
-from services.shared.errors import MissingFileError
+from services.shared.errors import MissingFileError, RoomUnavailableError
 
 WHEEL: Final = "nvidia-pytriton"
 _LOOPBACK: Final = "127.0.0.1"
 _GRACE_S: Final = 5.0
+_LOAD_FAILURE: Final = re.compile(r"failed to load '(\w+)' version \d+: \w+: (.*?)(?:\\n|\"?$)", re.MULTILINE)
+"""How the server's log tells why a model could not be loaded; the traceback behind it stays in the log."""
 _SHARED_MEMORY: Final = "stepaudio_"
 _SHARED_MEMORY_FOLDER: Final = Path("/dev/shm")
 
@@ -113,6 +116,16 @@ class TritonServer:
     def metrics_address(self) -> str:
         """Where its /metrics is."""
         return f"{_LOOPBACK}:{self.ports.metrics}"
+
+    def check(self) -> None:
+        """Raise RoomUnavailableError, with what its models said, if it has ended."""
+        if self.process.is_running:
+            return
+        said = _LOAD_FAILURE.findall(self.process.log.read_text(errors="replace"))
+        reasons = "".join(f"\n  {model}: {reason}" for model, reason in said)
+        raise RoomUnavailableError(
+            f"{self.process.name} ended with {self.process.exit_code}; its log is {self.process.log}{reasons}"
+        )
 
     def stop(self) -> None:
         """End it and its models' processes, and remove the shared memory of those that were killed."""

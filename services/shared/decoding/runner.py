@@ -15,7 +15,7 @@ import time
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, TypeAlias
 
 from services.shared.decoding.engine import Engine, FinishReason, RequestId, StepOutput
 from services.shared.decoding.params import SamplingParams
@@ -24,6 +24,8 @@ from services.shared.errors import GenerationError
 _LOG: Final = logging.getLogger(__name__)
 _CHECK_INTERVAL_S: Final = 0.01
 """Asking Triton whether a caller has gone costs a message to the server; so often is enough to save a step or two."""
+
+AroundStep: TypeAlias = Callable[[int], AbstractContextManager[None]]
 
 
 @dataclass(slots=True, eq=False)
@@ -35,8 +37,8 @@ class _Caller:
 class EngineRunner:
     """Steps an engine for its callers; all on one event loop."""
 
-    def __init__(self, engine: Engine, *, around_step: Callable[[int], AbstractContextManager[None]] | None = None) -> None:
-        """Args: engine: used by nobody else. around_step: entered for each step with the number of open requests."""
+    def __init__(self, engine: Engine, *, around_step: AroundStep | None = None) -> None:
+        """Args: engine: used by nobody else. around_step: entered for each step, told how many requests are open."""
         self._engine = engine
         self._around_step = around_step or (lambda requests: nullcontext())
         self._callers: dict[RequestId, _Caller] = {}

@@ -22,6 +22,7 @@ from services.shared.errors import (
 _NAMED: Final = re.compile(r"(?:^|\W)(\w+Error): ")
 _BY_CODE: Final[dict[str, type[StepAudioError]]] = {
     "INVALID_ARGUMENT": InvalidInputError,
+    "NOT_FOUND": RoomUnavailableError,  # the server runs, and does not serve this model
     "CANCELLED": CancelledRequestError,
     "DEADLINE_EXCEEDED": RoomTimeoutError,
     "RESOURCE_EXHAUSTED": OverloadedError,

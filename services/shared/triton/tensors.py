@@ -70,7 +70,7 @@ class TensorSpec:
         array = np.asarray(value)
         if self.dtype is DType.BYTES:
             array = array.astype(np.object_)
-        elif not np.can_cast(array.dtype, self.dtype.numpy, casting="same_kind"):
+        elif array.size and not np.can_cast(array.dtype, self.dtype.numpy, casting="same_kind"):
             raise InvalidInputError(f"{self.name} holds {array.dtype} values; the model takes {self.dtype}")
         self.check_shape(array.shape)
         return np.ascontiguousarray(array, dtype=self.dtype.numpy)

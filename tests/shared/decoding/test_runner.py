@@ -65,7 +65,7 @@ def test_callers_share_the_steps_and_each_gets_its_own_ids() -> None:
     async def scenario() -> None:
         engine = CountingEngine(limit=4)
         runner = EngineRunner(engine)
-        assert await asyncio.gather(read(runner), read(runner), read(runner)) == [[10, 11, 12, 13]] * 3
+        assert list(await asyncio.gather(*(read(runner) for _ in range(3)))) == [[10, 11, 12, 13]] * 3
         assert engine.steps == 4
         assert runner.open_requests == 0
 

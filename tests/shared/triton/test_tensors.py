@@ -14,12 +14,13 @@ COUNT = TensorSpec("count", DType.INT32, (1,), "a count")
 
 def test_a_value_becomes_a_contiguous_array_of_the_declared_type() -> None:
     fitted = MEL.fit(np.zeros((7, 80)).T)
-    assert (fitted.dtype, fitted.shape, fitted.flags.c_contiguous) == (np.float32, (80, 7), True)
-    assert COUNT.fit([3]).dtype == np.int32
+    assert (fitted.dtype.name, fitted.shape, fitted.flags.c_contiguous) == ("float32", (80, 7), True)
+    assert COUNT.fit([3]).dtype.name == "int32"
 
 
 def test_a_free_dimension_may_be_empty() -> None:
     assert MEL.fit(np.zeros((80, 0), np.float32)).size == 0
+    assert TensorSpec("ids", DType.INT32, (-1,), "ids").fit([]).dtype.name == "int32"
 
 
 @pytest.mark.parametrize("shape", [(79, 3), (80,), (1, 80, 3)])
