@@ -2,6 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
+AGAINST ?= main
 QUESTION := benchmarks/data/nano_questions/wav/heldout_16.wav
 
 .DEFAULT_GOAL := help
@@ -15,12 +16,24 @@ setup: $(STAMP) ## make .venv with everything pinned in requirements.lock
 
 $(STAMP): pyproject.toml requirements.lock
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --constraint requirements.lock --editable '.[cli,test,lint]'
+	$(BIN)/pip install --quiet --constraint requirements.lock --editable '.[api,local,test,lint]'
 	@touch $@
 
 .PHONY: demo
 demo: setup ## ask the nano checkpoint a spoken question; the reply goes to out/reply.wav
 	$(BIN)/stepaudio ask $(QUESTION) --output out/reply.wav
+
+.PHONY: up
+up: setup ## start the four rooms behind Triton servers on this machine, and wait until they answer
+	$(BIN)/python -m services.local up --detach
+
+.PHONY: status
+status: setup ## ask every room for an answer; show addresses and memory
+	$(BIN)/python -m services.local status
+
+.PHONY: down
+down: setup ## stop what `make up` started
+	$(BIN)/python -m services.local down
 
 .PHONY: test
 test: setup ## run every test this machine can run
@@ -31,16 +44,25 @@ golden: setup ## parity with the released system: maximum and mean differences
 	$(BIN)/pytest -m golden -rP
 
 .PHONY: lint
-lint: setup ## format, lint, strict types, walls between rooms
+lint: setup ## format, lint, strict types, walls between rooms, the public API
 	$(BIN)/ruff format --check . && $(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/lint-imports
+	$(BIN)/lint-imports && $(BIN)/python -m protos lint
+
+.PHONY: protos
+protos: setup ## generate protos/gen and the document's table of errors
+	$(BIN)/python -m protos generate
+
+.PHONY: breaking
+breaking: setup ## refuse changes of the public API that break clients of AGAINST (main)
+	$(BIN)/python -m protos breaking --against $(AGAINST)
 
 .PHONY: check
 check: lint test ## all that needs no GPU
 
 .PHONY: bench
-bench: setup ## measure every figure of the README
+bench: setup ## measure every figure of the README (about 15 minutes)
+	$(BIN)/pip install --quiet --constraint requirements.lock --editable '.[judge]'
 	$(BIN)/python -m benchmarks
 
 .PHONY: lock
