@@ -122,4 +122,4 @@ def test_a_damaged_checkpoint_ends_the_start_with_the_rooms_own_message(tmp_path
     result = Launcher(tmp_path / "run", checkpoints=tmp_path / "checkpoints").run("up", "--pool=lm")
     assert result.returncode == 1
     assert "MissingFileError" in result.stderr
-    assert "config.json" in result.stderr
+    assert "Step-Audio-Chat is not a folder" in result.stderr
