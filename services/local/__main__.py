@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 from typing import Annotated, Final
 
 import typer
@@ -113,18 +114,27 @@ def _start_detached(settings: LocalSettings, pools: tuple[str, ...]) -> None:
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
+    try:
+        _follow_until_ready(launcher, log, settings)
+    except BaseException:  # Ctrl-C among them: what never became ready is not left running
+        launcher.terminate()
+        launcher.wait()
+        raise
+
+
+def _follow_until_ready(launcher: subprocess.Popen[bytes], log: Path, settings: LocalSettings) -> None:
     deadline_s = time.monotonic() + settings.ready_timeout_s
     with log.open(encoding="utf-8") as said:
         while True:
             record = read_record(settings.run_folder)
-            ready = record is not None and record.ready and record.pid == launcher.pid
+            is_ready = record is not None and record.ready and record.pid == launcher.pid
+            has_ended = launcher.poll() is not None
             typer.echo(said.read(), nl=False)
-            if ready:
+            if is_ready:
                 return
-            if launcher.poll() is not None:
+            if has_ended:
                 raise RoomUnavailableError(f"the system did not start; {log} tells why")
             if time.monotonic() > deadline_s:
-                launcher.terminate()
                 raise RoomTimeoutError(f"the system was not ready after {settings.ready_timeout_s:.0f} s; see {log}")
             time.sleep(_POLL_S)
 

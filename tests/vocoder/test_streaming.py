@@ -139,7 +139,7 @@ def test_a_seed_outside_its_range_is_refused() -> None:
 def test_streams_that_share_passes_sound_as_each_alone_and_a_wrong_one_spoils_nothing() -> None:
     """Two windows of one length, one of another, one that still gathers, one refused: all in one call."""
     vocoder = nano()
-    pieces = [nano_tokens(12), nano_tokens(12)[::-1], nano_tokens(9), nano_tokens(1)]
+    pieces = [nano_tokens(12), nano_tokens(12)[::-1].copy(), nano_tokens(9), nano_tokens(1)]
     pushes = [
         Push(tokens, nano_voice(), vocoder.initial_state(seed), final=len(tokens) > 5)
         for seed, tokens in enumerate(pieces)
