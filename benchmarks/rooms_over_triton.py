@@ -28,12 +28,14 @@ from services.shared.audio.files import read_audio
 from services.shared.codec import CODEC_SIZE, TOKEN_RATE_HZ
 from services.shared.paths import SPEAKERS_FOLDER, TTS_FOLDER
 from services.shared.triton.client import TritonClient
-from services.shared.triton.specs import SPEAKER_ENCODER, STEP1_CHAT, STEP1_TTS, TOKEN_TO_WAVE
+from services.shared.triton.specs import SPEAKER_ENCODER, SPEECH_TOKENIZER, STEP1_CHAT, STEP1_TTS, TOKEN_TO_WAVE
 from services.shared.triton.tensors import Array, ModelSpec
+from services.shared.triton.wire import SequencePlace
 
 SESSIONS = 8
 CHAT_TOKENS, SPEECH_TOKENS = 128, 170
 STREAM_TOKENS, PIECE_TOKENS = 170, 10
+HEARD_SAMPLES, FRAME_SAMPLES, RATE_HZ = 48_000, 960, 16_000
 TIMEOUT_S = 300.0
 
 Session = Callable[[TritonClient, int], Awaitable[None]]
@@ -72,6 +74,7 @@ async def measure(system: LocalSystem, settings: LocalSettings, rounds: int) -> 
     print(f"four servers started and answered after {time.perf_counter() - started_s:.1f} s")
     voice = await nano_voice(system, settings)
     works = (
+        Work("speech_tokenizer", "tokenizer", listening, HEARD_SAMPLES / RATE_HZ, "s of audio"),
         Work("chat ids", "lm", generation(STEP1_CHAT, CHAT_TOKENS, ids_per_response=1), CHAT_TOKENS, "ids"),
         Work("speech ids", "tts", generation(STEP1_TTS, SPEECH_TOKENS, ids_per_response=5), SPEECH_TOKENS, "ids"),
         Work("token_to_wave", "vocoder", speaking(voice), STREAM_TOKENS / float(TOKEN_RATE_HZ), "s of audio"),
@@ -132,6 +135,16 @@ def generation(spec: ModelSpec, tokens: int, *, ids_per_response: int) -> Sessio
             pass
 
     return session
+
+
+async def listening(client: TritonClient, seed: int) -> None:
+    """An utterance in frames of 60 ms."""
+    samples = np.random.default_rng(seed).normal(0, 0.1, HEARD_SAMPLES).astype(np.float32)
+    name = f"{seed}-{time.monotonic_ns()}"
+    for start in range(0, HEARD_SAMPLES, FRAME_SAMPLES):
+        place = SequencePlace(name, start=start == 0, end=start + FRAME_SAMPLES >= HEARD_SAMPLES)
+        frame = samples[start : start + FRAME_SAMPLES]
+        await client.infer(SPEECH_TOKENIZER, {"pcm": frame}, timeout_s=TIMEOUT_S, sequence=place)
 
 
 def speaking(voice: dict[str, Array]) -> Session:

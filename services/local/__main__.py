@@ -13,8 +13,8 @@ import typer
 
 from services.local.processes import group_memory_bytes
 from services.local.readiness import probe
-from services.local.record import birth_ticks, read_record
-from services.local.settings import LocalSettings
+from services.local.record import birth_ticks, check_nothing_runs, read_record
+from services.local.settings import LocalSettings, read_local_settings
 from services.local.system import LocalSystem
 from services.shared.errors import RoomTimeoutError, RoomUnavailableError, StepAudioError
 from services.shared.triton import POOLS
@@ -32,9 +32,9 @@ def up(
     pool: Annotated[list[str] | None, typer.Option(help="Start only this pool; may be given several times.")] = None,
 ) -> None:
     """Start the system; in the foreground it runs until Ctrl-C."""
-    settings = LocalSettings()
     pools = tuple(pool or POOLS)
     try:
+        settings = read_local_settings()
         if detach:
             _start_detached(settings, pools)
         else:
@@ -48,7 +48,7 @@ def up(
 @app.command()
 def down() -> None:
     """Stop the system that runs from the run folder."""
-    record = read_record(LocalSettings().run_folder)
+    record = read_record(read_local_settings().run_folder)
     if record is None:
         typer.echo("nothing runs")
         return
@@ -64,7 +64,7 @@ def down() -> None:
 @app.command()
 def status() -> None:
     """Ask every part for an answer, and show what it uses."""
-    record = read_record(LocalSettings().run_folder)
+    record = read_record(read_local_settings().run_folder)
     if record is None:
         typer.echo("nothing runs")
         raise typer.Exit(1)
@@ -104,6 +104,7 @@ async def _start_and_watch(system: LocalSystem) -> None:
 
 def _start_detached(settings: LocalSettings, pools: tuple[str, ...]) -> None:
     """Run `up` in a process of its own and show what it says until it is ready."""
+    check_nothing_runs(settings.run_folder)  # before the log of what runs is opened anew
     settings.run_folder.mkdir(parents=True, exist_ok=True)
     log = settings.run_folder / "launcher.log"
     with log.open("wb") as output:

@@ -6,6 +6,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
 
+from services.shared.errors import InvalidOptionError
+
 FILE: Final = "running.json"
 
 
@@ -78,6 +80,12 @@ def read_record(folder: Path) -> RunRecord | None:
     servers = tuple(ServerRecord(**server) for server in values["servers"])
     record = RunRecord(values["pid"], values["born"], values["ready"], servers)
     return record if record.is_alive else None
+
+
+def check_nothing_runs(folder: Path) -> None:
+    """Raise InvalidOptionError if a system runs from this folder."""
+    if read_record(folder) is not None:
+        raise InvalidOptionError(f"a system runs from {folder} already; stop it, or use another run folder")
 
 
 def remove_record(folder: Path) -> None:

@@ -3,8 +3,10 @@
 from pathlib import Path
 from typing import Final
 
-from pydantic import Field
+from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from services.shared.errors import InvalidOptionError
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 
@@ -27,3 +29,16 @@ class LocalSettings(BaseSettings):
     run_folder: Path = Path("out/local")
     threads: int = Field(default=1, ge=1, le=256)
     ready_timeout_s: float = Field(default=120.0, gt=0)
+
+
+def read_local_settings() -> LocalSettings:
+    """Read the environment.
+
+    Raises:
+        InvalidOptionError: a value is outside its range; the message names the setting.
+    """
+    try:
+        return LocalSettings()
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise InvalidOptionError(f"STEPAUDIO_{str(first['loc'][0]).upper()}: {first['msg']}") from error

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Final
 
 from services.local.readiness import await_ready
-from services.local.record import ServerRecord, read_record, remove_record, write_record
+from services.local.record import ServerRecord, check_nothing_runs, remove_record, write_record
 from services.local.settings import LocalSettings
 from services.local.triton import TritonServer, assemble_backend, free_ports, remove_leftovers
 from services.shared.errors import InvalidOptionError, MissingFileError
@@ -47,8 +47,7 @@ class LocalSystem:
         folder = self._settings.run_folder
         if unknown := set(self._pools) - set(POOLS):
             raise InvalidOptionError(f"there is no pool {', '.join(sorted(unknown))}; there are {', '.join(POOLS)}")
-        if read_record(folder) is not None:
-            raise InvalidOptionError(f"a system runs from {folder} already; stop it, or use another run folder")
+        check_nothing_runs(folder)
         if not self._settings.checkpoints.is_dir():
             raise MissingFileError(f"{self._settings.checkpoints} is not a folder; give the folder of the checkpoints")
         folder.mkdir(parents=True, exist_ok=True)
