@@ -9,8 +9,6 @@ A request that fails leaves the state as it was: the caller may go on, or end th
 is dropped here when the scheduler gives it up.
 """
 
-import time
-from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
@@ -25,17 +23,11 @@ from services.shared.serving.room import Room
 from services.shared.serving.settings import RoomSettings
 from services.shared.triton.config import SEQUENCE_IDLE_S
 from services.shared.triton.specs import SPEECH_TOKENIZER
-from services.tokenizer.speech_tokenizer import SAMPLE_RATE_HZ, Codes, Mode, TokenizerState, load_speech_tokenizer
+from services.tokenizer.serving.utterances import Utterance, Utterances
+from services.tokenizer.speech_tokenizer import SAMPLE_RATE_HZ, Codes, Mode, load_speech_tokenizer
 
 _MAX_REQUEST_SAMPLES: Final = 60 * SAMPLE_RATE_HZ
 """One request must not hold up the utterances beside it for longer than a minute of audio takes."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Utterance:
-    state: TokenizerState
-    tokens: Codes  # final so far
-    heard_s: float  # when the last request came
 
 
 class SpeechTokenizerRoom(Room):
@@ -47,7 +39,7 @@ class SpeechTokenizerRoom(Room):
         """Read both encoders."""
         torch.set_num_threads(settings.threads)
         self._tokenizer = load_speech_tokenizer(settings.checkpoints / TOKENIZER_FOLDER, device=settings.device)
-        self._utterances: dict[str, _Utterance] = {}
+        self._utterances = Utterances(idle_s=SEQUENCE_IDLE_S)
         self._open = self.metrics.gauge("open_sequences", "Utterances that have begun and not ended.")
         self._audio = self.metrics.counter("audio_seconds_total", "Audio tokenized.")
 
@@ -61,7 +53,7 @@ class SpeechTokenizerRoom(Room):
 
     def execute(self, requests: list[Any]) -> list[Any]:
         """Advance the sequences of these requests, one after another."""
-        self._drop_the_dead()
+        self._utterances.drop_idle()
         responses = [self._answer(request) for request in requests]
         self._open.set(len(self._utterances))
         return responses
@@ -80,7 +72,7 @@ class SpeechTokenizerRoom(Room):
             return respond(self.spec, {"speech_tokens": tokens.astype(np.int32)})
         except Exception as error:  # noqa: BLE001 - whatever went wrong is this request's answer, and no other's
             if _control(request, "END") or isinstance(error, CancelledRequestError):
-                self._utterances.pop(name, None)
+                self._utterances.drop(name)
             self.metrics.ended(outcome(error))
             return refuse(error)
 
@@ -92,24 +84,18 @@ class SpeechTokenizerRoom(Room):
         if utterance is None:
             raise InvalidInputError("the utterance is not known here any more; begin it again from its first sample")
         if start:
-            self._utterances[name] = utterance
+            self._utterances.put(name, utterance)
         new, state = self._tokenizer.push(samples, utterance.state, final=end)
         tokens = np.concatenate([utterance.tokens, new])
         if end:
-            self._utterances.pop(name, None)
+            self._utterances.drop(name)
             return tokens if asked.flag("peek") else new
-        self._utterances[name] = _Utterance(state, tokens, time.monotonic())
+        self._utterances.put(name, Utterance(state, tokens))
         return self._tokenizer.peek(state) if asked.flag("peek") else new
 
-    def _begin(self, asked: RoomRequest) -> _Utterance:
+    def _begin(self, asked: RoomRequest) -> Utterance:
         mode: Mode = "segmented" if asked.flag("segmented") else "whole"
-        state = self._tokenizer.initial_state(mode=mode)
-        return _Utterance(state, np.zeros(0, np.int64), time.monotonic())
-
-    def _drop_the_dead(self) -> None:
-        oldest_s = time.monotonic() - SEQUENCE_IDLE_S
-        for name in [name for name, utterance in self._utterances.items() if utterance.heard_s < oldest_s]:
-            del self._utterances[name]
+        return Utterance.begin(self._tokenizer.initial_state(mode=mode))
 
 
 def _control(request: Any, name: str) -> bool:
