@@ -16,7 +16,7 @@ from services.local.readiness import probe
 from services.local.record import birth_ticks, check_nothing_runs, read_record
 from services.local.settings import LocalSettings, read_local_settings
 from services.local.system import LocalSystem
-from services.shared.errors import RoomTimeoutError, RoomUnavailableError, StepAudioError
+from services.shared.errors import DeadlineExceededError, RoomUnavailableError, StepAudioError
 from services.shared.triton import POOLS
 
 app = typer.Typer(help="The whole system on this machine.", no_args_is_help=True, add_completion=False)
@@ -136,7 +136,9 @@ def _follow_until_ready(launcher: subprocess.Popen[bytes], log: Path, settings: 
             if has_ended:
                 raise RoomUnavailableError(f"the system did not start; {log} tells why")
             if time.monotonic() > deadline_s:
-                raise RoomTimeoutError(f"the system was not ready after {settings.ready_timeout_s:.0f} s; see {log}")
+                raise DeadlineExceededError(
+                    f"the system was not ready after {settings.ready_timeout_s:.0f} s; see {log}"
+                )
             time.sleep(_POLL_S)
 
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from services.local.triton import TritonServer
 from services.shared.codec import CODEC_SIZE, GROUP_TOKENS
-from services.shared.errors import RoomTimeoutError, RoomUnavailableError, StepAudioError
+from services.shared.errors import DeadlineExceededError, RoomUnavailableError, StepAudioError
 from services.shared.triton.client import TritonClient
 from services.shared.triton.specs import SPEAKER_ENCODER, SPEECH_TOKENIZER, STEP1_CHAT, STEP1_TTS, TOKEN_TO_WAVE
 from services.shared.triton.tensors import ModelSpec
@@ -33,7 +33,7 @@ async def await_ready(server: TritonServer, *, timeout_s: float) -> float:
     Raises:
         RoomUnavailableError: its process ended.
         StepAudioError: its answer is wrong.
-        RoomTimeoutError: there was no answer in time.
+        DeadlineExceededError: there was no answer in time.
     """
     started_s = time.monotonic()
     while True:
@@ -43,7 +43,9 @@ async def await_ready(server: TritonServer, *, timeout_s: float) -> float:
             return time.monotonic() - started_s
         except RoomUnavailableError as error:
             if time.monotonic() - started_s > timeout_s:
-                raise RoomTimeoutError(f"{server.process.name} gave no answer in {timeout_s:.0f} s: {error}") from error
+                raise DeadlineExceededError(
+                    f"{server.process.name} gave no answer in {timeout_s:.0f} s: {error}"
+                ) from error
         await asyncio.sleep(_RETRY_S)
 
 

@@ -42,7 +42,7 @@ class LocalSystem:
         Raises:
             InvalidOptionError: a system runs from this folder already.
             MissingFileError: the checkpoints or the server are not there.
-            RoomUnavailableError, RoomTimeoutError, StepAudioError: a server ended, or never gave a right answer.
+            RoomUnavailableError, DeadlineExceededError, StepAudioError: a server ended, or never gave a right answer.
         """
         folder = self._settings.run_folder
         if unknown := set(self._pools) - set(POOLS):

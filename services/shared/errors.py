@@ -26,7 +26,7 @@ Rooms raise these and chain the cause; only an ingress translates them.
     │   └── MisalignedSpeechError                            codes that cannot be brought back to 2:3
     ├── OverloadedError                RESOURCE_EXHAUSTED, retryable
     ├── RoomUnavailableError           UNAVAILABLE, retryable           a room does not answer
-    ├── RoomTimeoutError               DEADLINE_EXCEEDED, retryable     a room answered too late
+    ├── DeadlineExceededError          DEADLINE_EXCEEDED                the call's time is over
     └── CancelledRequestError          CANCELLED
 """
 
@@ -147,11 +147,10 @@ class RoomUnavailableError(StepAudioError):
     retryable = True
 
 
-class RoomTimeoutError(StepAudioError):
-    """A room did not answer within the deadline."""
+class DeadlineExceededError(StepAudioError):
+    """The call's deadline has passed."""
 
     grpc_code = "DEADLINE_EXCEEDED"
-    retryable = True
 
 
 class CancelledRequestError(StepAudioError):

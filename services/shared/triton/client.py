@@ -79,7 +79,7 @@ class TritonClient:
         Raises:
             InvalidInputError: a tensor does not fit the spec.
             StepAudioError: what the room raised.
-            RoomUnavailableError, RoomTimeoutError: the server is not there, or too late.
+            RoomUnavailableError, DeadlineExceededError: the server is not there, or too late.
         """
         request = write_request(spec, tensors, context=context, sequence=sequence)
         try:

@@ -12,9 +12,9 @@ from typing import Final
 
 from services.shared.errors import (
     CancelledRequestError,
+    DeadlineExceededError,
     InvalidInputError,
     OverloadedError,
-    RoomTimeoutError,
     RoomUnavailableError,
     StepAudioError,
 )
@@ -24,7 +24,7 @@ _BY_CODE: Final[dict[str, type[StepAudioError]]] = {
     "INVALID_ARGUMENT": InvalidInputError,
     "NOT_FOUND": RoomUnavailableError,  # the server runs, and does not serve this model
     "CANCELLED": CancelledRequestError,
-    "DEADLINE_EXCEEDED": RoomTimeoutError,
+    "DEADLINE_EXCEEDED": DeadlineExceededError,
     "RESOURCE_EXHAUSTED": OverloadedError,
     "UNAVAILABLE": RoomUnavailableError,
 }

@@ -3,10 +3,10 @@
 import pytest
 
 from services.shared.errors import (
+    DeadlineExceededError,
     InvalidInputError,
     OverloadedError,
     PromptTooLongError,
-    RoomTimeoutError,
     RoomUnavailableError,
     StepAudioError,
 )
@@ -28,7 +28,7 @@ def test_a_rooms_error_comes_back_as_the_same_class_with_its_message(before: str
     [
         ("INVALID_ARGUMENT", InvalidInputError),
         ("UNAVAILABLE", RoomUnavailableError),
-        ("DEADLINE_EXCEEDED", RoomTimeoutError),
+        ("DEADLINE_EXCEEDED", DeadlineExceededError),
         ("RESOURCE_EXHAUSTED", OverloadedError),
         ("UNKNOWN", StepAudioError),
     ],
