@@ -36,6 +36,7 @@ app = typer.Typer(
 )
 
 CLONE_NAME: Final = "clone"
+_DTYPES: Final = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 _REQUEST_IS_WRONG, _CHECKPOINT_IS_WRONG, _FAILED = 2, 3, 1
 
 Checkpoints = Annotated[
@@ -220,7 +221,7 @@ def _run(**overrides: object) -> Iterator[_Run]:
         torch.set_num_threads(settings.threads)
         status = progress.status("starting")
         notify = status.update if progress.is_terminal else lambda step: None
-        pipeline = OfflinePipeline(settings.checkpoints, notify=notify)
+        pipeline = OfflinePipeline(settings.checkpoints, notify=notify, dtype=_DTYPES[settings.dtype])
         if progress.is_terminal:
             status.start()
         try:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
+import torch
 
 from services.lm.prompt import Message, SpeechContent
 from services.offline.rooms import Rooms
@@ -86,10 +87,17 @@ class OfflinePipeline:
     Args:
         checkpoints: the folder of the three public folders.
         notify: told before each long step, for a progress display.
+        dtype: of the language models and the flow.
     """
 
-    def __init__(self, checkpoints: Path, *, notify: Callable[[str], None] = lambda step: None) -> None:
-        self.rooms = Rooms(checkpoints, notify=notify)
+    def __init__(
+        self,
+        checkpoints: Path,
+        *,
+        notify: Callable[[str], None] = lambda step: None,
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        self.rooms = Rooms(checkpoints, notify=notify, dtype=dtype)
         self._notify = notify
 
     def ask(self, question: Audio | str, chat: ChatOptions, options: SpeechOptions) -> Answer:

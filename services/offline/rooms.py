@@ -9,9 +9,11 @@ So speaking needs no chat model, and a download without the music vocoder says s
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TypeVar
+
+import torch
 
 from services.lm.chat import ChatLm, load_chat_lm
 from services.offline.timing import Stopwatch
@@ -41,16 +43,19 @@ class Rooms:
     Args:
         checkpoints: the folder of the three public folders.
         notify: told before each long step, for a progress display.
+        dtype: of both language models and the flow; the release runs them in bfloat16. What feeds them (tokenizer,
+            speaker network) and HiFT are always float32.
 
     Raises:
         MissingFileError: the folder does not exist.
     """
 
-    def __init__(self, checkpoints: Path, *, notify: Callable[[str], None]) -> None:
+    def __init__(self, checkpoints: Path, *, notify: Callable[[str], None], dtype: torch.dtype = torch.float32) -> None:
         if not checkpoints.is_dir():
             raise MissingFileError(f"{checkpoints} is not a folder; give the folder of the downloaded checkpoints")
         self._checkpoints = checkpoints
         self._notify = notify
+        self._dtype = dtype
         self._prepared: dict[tuple[str, bool], PreparedVoice] = {}
         self.loading = Stopwatch()
 
@@ -62,7 +67,7 @@ class Rooms:
     @cached_property
     def chat(self) -> ChatLm:
         """The chat model."""
-        return self._load("chat model", load_chat_lm, CHAT_FOLDER)
+        return self._load("chat model", partial(load_chat_lm, dtype=self._dtype), CHAT_FOLDER)
 
     @cached_property
     def chat_context_tokens(self) -> int:
@@ -72,7 +77,7 @@ class Rooms:
     @cached_property
     def speech(self) -> SpeechLm:
         """The speech model."""
-        return self._load("speech model", load_speech_lm, TTS_FOLDER)
+        return self._load("speech model", partial(load_speech_lm, dtype=self._dtype), TTS_FOLDER)
 
     @cached_property
     def voices(self) -> VoiceRegistry:
@@ -89,7 +94,7 @@ class Rooms:
 
     @cached_property
     def _speech_vocoder(self) -> Vocoder:
-        return self._load("vocoder", load_vocoder, f"{TTS_FOLDER}/{VOCODER_FOLDER}")
+        return self._load("vocoder", partial(load_vocoder, dtype=self._dtype), f"{TTS_FOLDER}/{VOCODER_FOLDER}")
 
     @cached_property
     def _music_vocoder(self) -> Vocoder:
@@ -98,7 +103,9 @@ class Rooms:
             raise MissingFileError(
                 f"{folder} is missing, so nothing can be rapped or hummed; download it or leave out the tag"
             )
-        return self._load("music vocoder", load_vocoder, f"{TTS_FOLDER}/{MUSIC_VOCODER_FOLDER}")
+        return self._load(
+            "music vocoder", partial(load_vocoder, dtype=self._dtype), f"{TTS_FOLDER}/{MUSIC_VOCODER_FOLDER}"
+        )
 
     def prepare(self, voice: Voice, *, music: bool) -> PreparedVoice:
         """Compute what a voice's clip gives the models: its tokens (trimmed), mel and embedding (as recorded)."""

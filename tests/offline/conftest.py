@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 from typer.testing import CliRunner, Result
 
 from services.offline import cli
@@ -24,9 +25,9 @@ def loaded_rooms() -> dict[str, object]:
 def stepaudio(loaded_rooms: dict[str, object], monkeypatch: pytest.MonkeyPatch) -> Command:
     """Run the real command line; only loaded rooms are handed over from command to command, voices are not."""
 
-    def open_pipeline(checkpoints: Path, *, notify: Callable[[str], None]) -> OfflinePipeline:
-        pipeline = OfflinePipeline(checkpoints, notify=notify)
-        if checkpoints == NANO_CHECKPOINTS:
+    def open_pipeline(checkpoints: Path, *, notify: Callable[[str], None], dtype: torch.dtype) -> OfflinePipeline:
+        pipeline = OfflinePipeline(checkpoints, notify=notify, dtype=dtype)
+        if checkpoints == NANO_CHECKPOINTS and dtype == torch.float32:
             vars(pipeline.rooms).update(loaded_rooms)
             pipelines.append(pipeline)
         return pipeline

@@ -47,6 +47,19 @@ def assert_refused(result: Result, code: int, *words: str) -> None:
 # Right answers.
 
 
+def test_bfloat16_speaks_much_the_same_with_other_rounding(
+    stepaudio: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    say = ("say", "The capital of Egypt is Cairo.", "--speech-temperature", 0, "-o")
+    assert stepaudio(*say, tmp_path / "full.wav").exit_code == 0
+    monkeypatch.setenv("STEPAUDIO_DTYPE", "bfloat16")
+    assert stepaudio(*say, tmp_path / "half.wav").exit_code == 0
+
+    full, half = (read_audio(tmp_path / name) for name in ("full.wav", "half.wav"))
+    assert not np.array_equal(full.samples, half.samples)
+    assert abs(full.duration_s - half.duration_s) < 0.5
+
+
 def test_ask_answers_a_spoken_question_by_voice(stepaudio: Command, tmp_path: Path) -> None:
     reply = tmp_path / "new" / "folder" / "reply.wav"
 

@@ -28,7 +28,9 @@ def test_the_environment_is_read_and_the_caller_wins(monkeypatch: pytest.MonkeyP
     assert (settings.checkpoints, settings.seed, settings.voice) == (Path("/somewhere"), 6, "Tingting")
 
 
-@pytest.mark.parametrize(("name", "value"), [("threads", "0"), ("seed", "-1"), ("temperature", "3"), ("seed", "x")])
+@pytest.mark.parametrize(
+    ("name", "value"), [("threads", "0"), ("seed", "-1"), ("temperature", "3"), ("seed", "x"), ("dtype", "int8")]
+)
 def test_a_value_outside_its_range_is_refused_by_its_name(
     monkeypatch: pytest.MonkeyPatch, name: str, value: str
 ) -> None:
