@@ -37,7 +37,9 @@ class GenerationRoom(Room):
     def load(self, settings: RoomSettings) -> None:
         """Load the checkpoint and put the torch batcher before it."""
         torch.set_num_threads(settings.threads)
-        self._model: Step1 = load_step1(settings.checkpoints / self.folder, device=settings.device)
+        self._model: Step1 = load_step1(
+            settings.checkpoints / self.folder, device=settings.device, dtype=getattr(torch, settings.dtype)
+        )
         self._engine: Engine = ContinuousBatcher(self._model, max_batch=settings.max_batch)
         self._runner = EngineRunner(self._engine, around_step=self.metrics.one_pass)
         self._open = self.metrics.gauge("open_requests", "Replies that are waiting or being generated.")
@@ -70,7 +72,7 @@ class GenerationRoom(Room):
             def is_gone() -> bool:
                 return bool(sender.is_cancelled()) or self.epochs.is_stale(asked.context)
 
-            stream = self._runner.stream(_prompt(asked), _params(asked), is_gone=is_gone)
+            stream = self._runner.stream(asked.tensors["input_ids"].tolist(), _params(asked), is_gone=is_gone)
             async with aclosing(stream):
                 await self._send(sender, stream, ids_per_response=asked.number("ids_per_response") or 1)
             self.metrics.ended("ok")
@@ -100,11 +102,6 @@ class GenerationRoom(Room):
     def _response(self, ids: Sequence[int], finish_reason: str) -> Any:
         output_ids = np.array(ids, np.int32) if ids else _NO_IDS
         return respond(self.spec, {"output_ids": output_ids, "finish_reason": [finish_reason.encode()]})
-
-
-def _prompt(asked: RoomRequest) -> list[int]:
-    ids: list[int] = asked.tensors["input_ids"].tolist()
-    return ids
 
 
 def _params(asked: RoomRequest) -> SamplingParams:

@@ -4,14 +4,14 @@ The only place where Triton's tensors and error codes meet the house's; rooms se
 """
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
 import triton_python_backend_utils as pb
 
 from services.shared.errors import CancelledRequestError, InvalidInputError, StepAudioError
-from services.shared.triton.context import RequestContext, parse_parameters
+from services.shared.triton.context import RequestContext, parse_context
 from services.shared.triton.faults import write_fault
 from services.shared.triton.tensors import Array, ModelSpec, TensorSpec
 
@@ -34,13 +34,11 @@ class RoomRequest:
 
     Attributes:
         context: whose work it is.
-        tensors: those present, without a batch dimension; controls of the scheduler among them.
-        is_cancelled: whether the caller went away.
+        tensors: those present, without a batch dimension.
     """
 
     context: RequestContext
     tensors: Mapping[str, Array]
-    is_cancelled: Callable[[], bool]
 
     def flag(self, name: str) -> bool:
         """Whether an optional BOOL [1] was given and is true."""
@@ -58,7 +56,7 @@ def read_request(spec: ModelSpec, request: Any) -> RoomRequest:  # Triton publis
         InvalidInputError: a tensor is missing or of another shape, or the context is malformed.
         CancelledRequestError: the caller has gone.
     """
-    context, _ = parse_parameters(request.parameters())
+    context = parse_context(request.parameters())
     if request.is_cancelled():
         raise CancelledRequestError("the caller has gone")
     tensors: dict[str, Array] = {}
@@ -68,7 +66,7 @@ def read_request(spec: ModelSpec, request: Any) -> RoomRequest:  # Triton publis
             tensors[tensor.name] = _unbatched(spec, tensor, given.as_numpy())
         elif not tensor.optional:
             raise InvalidInputError(f"the tensor {tensor.name} is missing")
-    return RoomRequest(context, tensors, request.is_cancelled)
+    return RoomRequest(context, tensors)
 
 
 def _unbatched(spec: ModelSpec, tensor: TensorSpec, array: Array) -> Array:

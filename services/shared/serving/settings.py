@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
@@ -15,6 +16,7 @@ class RoomSettings(BaseSettings):
     Attributes:
         checkpoints: folder that holds Step-Audio-Tokenizer, Step-Audio-Chat and Step-Audio-TTS-3B.
         device: where torch computes.
+        dtype: of the language models and the flow; the release runs them in bfloat16.
         threads: threads of every network; more than one helps only on an idle machine.
         max_batch: replies that a language model generates at the same time.
     """
@@ -23,6 +25,7 @@ class RoomSettings(BaseSettings):
 
     checkpoints: Path
     device: str = "cpu"
+    dtype: Literal["float32", "bfloat16"] = "float32"
     threads: int = Field(default=1, ge=1, le=256)
     max_batch: int = Field(default=8, ge=1, le=1024)
 

@@ -29,11 +29,8 @@ class RequestContext:
         return {SESSION: self.session, TURN: self.turn, EPOCH: self.epoch} if self.session else {}
 
 
-def parse_parameters(text: str) -> tuple[RequestContext, Mapping[str, object]]:
-    """Read the request parameters as Triton hands them to a model, a JSON object.
-
-    Returns:
-        the context, and all parameters.
+def parse_context(text: str) -> RequestContext:
+    """Read the context from the request parameters as Triton hands them to a model, a JSON object.
 
     Raises:
         InvalidInputError: a part of the context is of a wrong type.
@@ -45,4 +42,4 @@ def parse_parameters(text: str) -> tuple[RequestContext, Mapping[str, object]]:
             f"the request parameters say session {session!r}, turn {turn!r}, epoch {epoch!r}: "
             "the first must be text, the others whole numbers"
         )
-    return RequestContext(session, turn, epoch), values
+    return RequestContext(session, turn, epoch)

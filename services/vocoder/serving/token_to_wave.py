@@ -40,7 +40,8 @@ class TokenToWaveRoom(Room):
     def load(self, settings: RoomSettings) -> None:
         """Read the networks."""
         torch.set_num_threads(settings.threads)
-        self._vocoder = load_vocoder(settings.checkpoints / TTS_FOLDER / VOCODER_FOLDER, device=settings.device)
+        folder = settings.checkpoints / TTS_FOLDER / VOCODER_FOLDER
+        self._vocoder = load_vocoder(folder, device=settings.device, dtype=getattr(torch, settings.dtype))
         self._audio = self.metrics.counter("audio_seconds_total", "Audio made.")
 
     def warm_up(self) -> None:
