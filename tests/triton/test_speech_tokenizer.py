@@ -91,17 +91,18 @@ def test_eight_utterances_at_once_do_not_touch_each_other(
     assert rooms.ask(POOL, speak) == [in_process(room, samples) for samples in recordings]
 
 
+@pytest.mark.parametrize("segmented", [False, True])
 def test_peek_gives_all_tokens_so_far_and_the_utterance_goes_on(
-    rooms: Rooms, room: SpeechTokenizer, question: Samples
+    rooms: Rooms, room: SpeechTokenizer, question: Samples, segmented: bool
 ) -> None:
     async def speak(client: TritonClient) -> tuple[list[int], list[int]]:
-        utterance = Utterance(client)
+        utterance = Utterance(client, segmented=segmented)
         peeked = await utterance.push(question[:16_000], peek=True)
         return peeked, await utterance.push(question[16_000:], end=True, peek=True)
 
     peeked, everything = rooms.ask(POOL, speak)
-    assert peeked == in_process(room, question[:16_000])
-    assert everything == in_process(room, question)
+    assert peeked == in_process(room, question[:16_000], segmented=segmented)
+    assert everything == in_process(room, question, segmented=segmented)
 
 
 def test_bad_audio_is_refused_and_the_utterance_goes_on_as_if_it_had_not_come(
