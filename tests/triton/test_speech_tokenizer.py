@@ -97,7 +97,8 @@ def test_peek_gives_all_tokens_so_far_and_the_utterance_goes_on(
 ) -> None:
     async def speak(client: TritonClient) -> tuple[list[int], list[int]]:
         utterance = Utterance(client, segmented=segmented)
-        peeked = await utterance.push(question[:16_000], peek=True)
+        await utterance.push(question[:12_000])
+        peeked = await utterance.push(question[12_000:16_000], peek=True)
         return peeked, await utterance.push(question[16_000:], end=True, peek=True)
 
     peeked, everything = rooms.ask(POOL, speak)

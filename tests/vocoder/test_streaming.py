@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from benchmarks.streaming_vocoder import log_mel_distance, loudness_at, mel_distances, other_places, stream
+from benchmarks.streaming_vocoder import log_mel_distance, loudness_at, mel_distances, stream
 from services.shared.errors import InvalidOptionError, StepAudioError, UnknownTokenError
 from services.vocoder import StreamSettings, Vocoder
 from services.vocoder.streaming import Push
@@ -70,18 +70,18 @@ def test_a_streams_mel_is_far_nearer_to_the_wholes_than_another_seeds() -> None:
     assert 0 < streamed < 0.25 * another_seed
 
 
-def test_seams_are_no_louder_than_their_surroundings() -> None:
+def test_seams_are_no_louder_than_the_same_places_without_a_seam() -> None:
     vocoder = replace(nano(), stream_settings=SHORT)
     tokens = nano_tokens(30, seed=3)
     streamed = stream(vocoder, tokens, nano_voice(), seed=1, group=5)
-    whole = vocoder.wave(tokens, nano_voice(), seed=1)
-    rate_hz = vocoder.sample_rate_hz
-    places = other_places(len(whole), streamed.seams, 80, rate_hz)
-    seams = np.array([loudness_at(streamed.wave, seam, rate_hz) for seam in streamed.seams])
-    elsewhere = np.array([loudness_at(whole, place, rate_hz) for place in places])
+    one_push, _ = vocoder.chunk(tokens, nano_voice(), vocoder.initial_state(1), final=True)
+    seams, without = (
+        np.array([loudness_at(wave, seam, vocoder.sample_rate_hz) for seam in streamed.seams])
+        for wave in (streamed.wave, one_push)
+    )
     assert len(seams) >= 10
-    assert (seams.mean(axis=0) <= 1.1 * elsewhere.mean(axis=0)).all()
-    assert (seams.max(axis=0) <= elsewhere.max(axis=0)).all()
+    assert (seams.mean(axis=0) <= 1.1 * without.mean(axis=0)).all()
+    assert (seams <= 1.5 * without + 0.5).all()  # speech that begins at a seam is loud in both
 
 
 def test_a_click_at_a_seam_would_be_noticed() -> None:
