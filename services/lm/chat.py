@@ -16,10 +16,9 @@ import torch
 from numpy.typing import NDArray
 
 from services.lm.prompt import Message, SpeechContent, build_asr_prompt, build_chat_prompt
-from services.shared.decoding import ContinuousBatcher, SamplingParams, with_checkpoint_defaults
-from services.shared.errors import CorruptFileError, EmptyReplyError
-from services.shared.nn.step1 import load_step1
-from services.shared.text import TextTokenizer, load_text_tokenizer
+from services.shared.decoding import ContinuousBatcher, SamplingParams, load_language_model, with_checkpoint_defaults
+from services.shared.errors import EmptyReplyError
+from services.shared.text import TextTokenizer
 
 CHAT_PARAMS: Final = SamplingParams(max_new_tokens=2048, temperature=0.7, top_p=0.9, top_k=50)
 """The release's own; its top_k is the default of the library it generates with. A checkpoint's own defaults win."""
@@ -116,12 +115,6 @@ def load_chat_lm(
     Raises:
         CheckpointError: the folder cannot be used; the message names the file.
     """
-    tokenizer = load_text_tokenizer(folder)
-    model = load_step1(folder, device=device, dtype=dtype)
-    if tokenizer.vocab_size > model.config.vocab_size:
-        raise CorruptFileError(
-            f"{folder}: tokenizer.model has {tokenizer.vocab_size} pieces, config.json a vocabulary of "
-            f"{model.config.vocab_size}; use the files of one checkpoint"
-        )
+    model = load_language_model(folder, device=device, dtype=dtype, max_batch=max_batch)
     params = with_checkpoint_defaults(CHAT_PARAMS, folder)
-    return ChatLm(tokenizer, ContinuousBatcher(model, max_batch=max_batch), eos_ids=model.config.eos_ids, params=params)
+    return ChatLm(model.tokenizer, model.batcher, eos_ids=model.config.eos_ids, params=params)

@@ -16,16 +16,13 @@ from typing import Final, Protocol
 import torch
 
 from services.shared.codec import TOKEN_RATE_HZ
-from services.shared.decoding import ContinuousBatcher, FinishReason, SamplingParams, with_checkpoint_defaults
+from services.shared.decoding import FinishReason, SamplingParams, load_language_model, with_checkpoint_defaults
 from services.shared.errors import (
-    CorruptFileError,
     EmptyReplyError,
     GenerationError,
     NothingToSpeakError,
     PromptTooLongError,
 )
-from services.shared.nn.step1 import load_step1
-from services.shared.text import load_text_tokenizer
 from services.tts.alignment import Repairs, SpeechAligner
 from services.tts.prompt import PromptTokenizer, VoicePrompt, build_prompt, speakable
 from services.tts.speech_length import estimate_speech_s, max_speech_s
@@ -185,15 +182,10 @@ def load_speech_lm(
     Raises:
         CheckpointError: a file is missing, damaged or of a wrong shape; the message names it.
     """
-    tokenizer = load_text_tokenizer(folder)
-    model = load_step1(folder, device=device, dtype=dtype)
-    if tokenizer.vocab_size > model.config.vocab_size:
-        raise CorruptFileError(
-            f"{folder}: tokenizer.model has {tokenizer.vocab_size} pieces, config.json a vocabulary of "
-            f"{model.config.vocab_size}; use the files of one checkpoint"
-        )
-    batcher = ContinuousBatcher(model, max_batch=max_batch)
-    return SpeechLm(batcher, tokenizer, max_seq_len=model.config.max_seq_len, params=_default_params(folder))
+    model = load_language_model(folder, device=device, dtype=dtype, max_batch=max_batch)
+    return SpeechLm(
+        model.batcher, model.tokenizer, max_seq_len=model.config.max_seq_len, params=_default_params(folder)
+    )
 
 
 def _default_params(folder: str | Path) -> SpeechParams:

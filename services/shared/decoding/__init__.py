@@ -3,6 +3,7 @@
 from services.shared.decoding.batcher import ContinuousBatcher
 from services.shared.decoding.engine import Engine, FinishReason, RequestId, StepOutput
 from services.shared.decoding.generation_config import with_checkpoint_defaults
+from services.shared.decoding.loading import LanguageModel, load_language_model
 from services.shared.decoding.params import IdRange, SamplingParams
 from services.shared.decoding.runner import EngineRunner
 
@@ -12,8 +13,10 @@ __all__ = [
     "EngineRunner",
     "FinishReason",
     "IdRange",
+    "LanguageModel",
     "RequestId",
     "SamplingParams",
     "StepOutput",
+    "load_language_model",
     "with_checkpoint_defaults",
 ]
