@@ -16,12 +16,24 @@ setup: $(STAMP) ## make .venv with everything pinned in requirements.lock
 
 $(STAMP): pyproject.toml requirements.lock
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --constraint requirements.lock --editable '.[api,cli,test,lint]'
+	$(BIN)/pip install --quiet --constraint requirements.lock --editable '.[api,local,test,lint]'
 	@touch $@
 
 .PHONY: demo
 demo: setup ## ask the nano checkpoint a spoken question; the reply goes to out/reply.wav
 	$(BIN)/stepaudio ask $(QUESTION) --output out/reply.wav
+
+.PHONY: up
+up: setup ## start the four rooms behind Triton servers on this machine, and wait until they answer
+	$(BIN)/python -m services.local up --detach
+
+.PHONY: status
+status: setup ## ask every room for an answer; show addresses and memory
+	$(BIN)/python -m services.local status
+
+.PHONY: down
+down: setup ## stop what `make up` started
+	$(BIN)/python -m services.local down
 
 .PHONY: test
 test: setup ## run every test this machine can run

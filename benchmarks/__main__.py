@@ -3,7 +3,7 @@
 import subprocess
 import sys
 
-BENCHMARKS = ("rooms", "batcher", "streaming_vocoder", "segmented_agreement", "nano")
+BENCHMARKS = ("rooms", "batcher", "streaming_vocoder", "segmented_agreement", "rooms_over_triton", "nano")
 
 
 def main() -> int:

@@ -25,6 +25,8 @@ Rooms raise these and chain the cause; only an ingress translates them.
     │   ├── TextInSpeechError                                a text id inside the speech stream
     │   └── MisalignedSpeechError                            codes that cannot be brought back to 2:3
     ├── OverloadedError                RESOURCE_EXHAUSTED, retryable
+    ├── RoomUnavailableError           UNAVAILABLE, retryable           a room does not answer
+    ├── DeadlineExceededError          DEADLINE_EXCEEDED                the call's time is over
     └── CancelledRequestError          CANCELLED
 """
 
@@ -136,6 +138,19 @@ class OverloadedError(StepAudioError):
 
     grpc_code = "RESOURCE_EXHAUSTED"
     retryable = True
+
+
+class RoomUnavailableError(StepAudioError):
+    """A room's server cannot be reached, or is not ready."""
+
+    grpc_code = "UNAVAILABLE"
+    retryable = True
+
+
+class DeadlineExceededError(StepAudioError):
+    """The call's deadline has passed."""
+
+    grpc_code = "DEADLINE_EXCEEDED"
 
 
 class CancelledRequestError(StepAudioError):

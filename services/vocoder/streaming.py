@@ -15,16 +15,19 @@ The flow is not causal, so each pass makes a window of mel anew and keeps the pa
 The state is small and explicit: the room itself keeps nothing between two calls.
 """
 
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeAlias
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from services.shared.audio.crossfade import crossfade
-from services.shared.errors import InvalidOptionError
+from services.shared.errors import InvalidOptionError, StepAudioError
 from services.vocoder.config import HOP_SAMPLES, MEL_CHANNELS
-from services.vocoder.flow.model import Flow, FrameWindow
+from services.vocoder.flow.model import Flow, FlowJob, FrameWindow
 from services.vocoder.hift.model import HiFT
 from services.vocoder.hift.source import Excitation
 from services.vocoder.hift.stream import HiftState, held_frames, initial_hift_state, push_mel
@@ -102,6 +105,23 @@ def excitation(seed: int, harmonics: int, start_frame: int, end_frame: int) -> E
     )
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Push:
+    """Tokens for one stream: the arguments of `Vocoder.chunk`."""
+
+    tokens: ArrayLike
+    voice: VoiceFeatures
+    state: StreamState
+    final: bool
+
+
+Chunk: TypeAlias = tuple[NDArray[np.float32], StreamState]
+"""What became ready, and the next state."""
+
+_Work: TypeAlias = Generator[FlowJob, Tensor, Chunk]
+"""The work of one push: it asks for at most one window of mel, is sent it, and returns."""
+
+
 class Streamer:
     """The networks of one folder with the settings of its streams; it holds no stream."""
 
@@ -110,27 +130,59 @@ class Streamer:
         self._hift = hift
         self._settings = settings
 
-    def chunk(
+    def chunks(self, pushes: Sequence[Push]) -> list[Chunk | StepAudioError]:
+        """Advance streams of different callers; windows of one length share the flow's passes.
+
+        Returns:
+            For each push its chunk, or what is wrong with it: no stream notices the others.
+        """
+        return self._together([self._chunk(push) for push in pushes])
+
+    def mel(
         self, tokens: ArrayLike, voice: VoiceFeatures, state: StreamState, *, final: bool
     ) -> tuple[NDArray[np.float32], StreamState]:
-        """Push tokens, take out the wave that is ready; see `Vocoder.chunk`."""
-        mel, state = self.mel(tokens, voice, state, final=final)
-        if not final and not mel.shape[1]:
+        """The first half of a chunk: push tokens, take out the mel that became final, [80, K], K possibly 0."""
+        (result,) = self._together([self._mel(Push(tokens, voice, state, final))])
+        if isinstance(result, StepAudioError):
+            raise result
+        return result
+
+    def _together(self, works: Sequence[_Work]) -> list[Chunk | StepAudioError]:
+        """Run each work to the window it asks for, make all windows at once, and run each to its end."""
+        results: dict[int, Chunk | StepAudioError] = {}
+        jobs: dict[int, FlowJob] = {}
+        for place, work in enumerate(works):
+            try:
+                jobs[place] = next(work)
+            except StopIteration as end:
+                results[place] = end.value
+            except StepAudioError as error:
+                results[place] = error
+        for place, window in zip(jobs, self._flow.solve(list(jobs.values())), strict=True):
+            try:
+                works[place].send(window)
+            except StopIteration as end:
+                results[place] = end.value
+            except StepAudioError as error:
+                results[place] = error
+        return [results[place] for place in range(len(works))]
+
+    def _chunk(self, push: Push) -> _Work:
+        mel, state = yield from self._mel(push)
+        if not push.final and not mel.shape[1]:
             return np.zeros(0, np.float32), state
         samples, hift = push_mel(
             self._hift,
             torch.from_numpy(mel),
             state.hift,
             lambda start, end: excitation(state.seed, self._hift.config.harmonics, start, end),
-            final=final,
+            final=push.final,
         )
         return samples, replace(state, hift=hift)
 
-    def mel(
-        self, tokens: ArrayLike, voice: VoiceFeatures, state: StreamState, *, final: bool
-    ) -> tuple[NDArray[np.float32], StreamState]:
-        """The first half of `chunk`: push tokens, take out the mel that became final, [80, K], K possibly 0."""
-        pushed = np.asarray(torch.as_tensor(tokens).cpu(), dtype=np.int64).reshape(-1)
+    def _mel(self, push: Push) -> _Work:
+        state, final = push.state, push.final
+        pushed = np.asarray(torch.as_tensor(push.tokens).cpu(), dtype=np.int64).reshape(-1)
         self._flow.check_tokens(pushed)
         state = replace(state, tokens=np.concatenate([state.tokens, pushed]))
         settings, held = self._settings, held_frames(self._hift)
@@ -141,7 +193,7 @@ class Streamer:
             frames = ready + settings.lookahead_frames
         if not final and ready - max(state.made_frames, held) < self._hop(state.passes):
             return state.overlap[:, :0], state
-        mel, overlap = self._pass(voice, state, ready, frames)
+        mel, overlap = yield from self._pass(push.voice, state, ready, frames)
         dropped = self._dropped(state, ready)
         return mel, replace(
             state,
@@ -165,7 +217,7 @@ class Streamer:
 
     def _pass(
         self, voice: VoiceFeatures, state: StreamState, ready: int, frames: int
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    ) -> Generator[FlowJob, Tensor, tuple[NDArray[np.float32], NDArray[np.float32]]]:
         """The frames that become final, [80, ready - made], and the overlap for the next pass."""
         made, fade = state.made_frames, self._settings.fade_frames
         if frames <= made:
@@ -180,7 +232,7 @@ class Streamer:
             axis=2,
         )
         window = FrameWindow(start, frames, state.first_token)
-        made_again = self._flow.mel_window(state.tokens, voice, window, noise=noise)
+        made_again = yield self._flow.prepare_window(state.tokens, voice, window, noise=noise)
         mel = made_again[0, :, made - start :].cpu().numpy().copy()  # [80, frames - made]
         shared = min(state.overlap.shape[1], mel.shape[1])
         mel[:, :shared] = crossfade(state.overlap[:, :shared], mel[:, :shared])

@@ -4,6 +4,7 @@
 the same seed gives a stream and an offline run the same noise, frame by frame.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -11,20 +12,22 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from services.shared.audio.pcm import as_mono
-from services.shared.audio.resample import resample
-from services.shared.errors import EmptyAudioError
-from services.shared.nn.features import FBANK_RATE_HZ, PROMPT_MEL_RATE_HZ, mel_spectrogram_22k
+from services.shared.errors import StepAudioError
 from services.vocoder.config import MEL_CHANNELS, SAMPLE_RATE_HZ
 from services.vocoder.flow import Flow, load_flow
 from services.vocoder.hift import HiFT, load_hift
 from services.vocoder.noise import mel_noise, prompt_noise
-from services.vocoder.speaker import SpeakerEncoder, load_speaker
-from services.vocoder.streaming import Streamer, StreamSettings, StreamState, excitation, initial_state
+from services.vocoder.speaker import SpeakerEncoder, analyse_clip, load_speaker
+from services.vocoder.streaming import (
+    Chunk,
+    Push,
+    Streamer,
+    StreamSettings,
+    StreamState,
+    excitation,
+    initial_state,
+)
 from services.vocoder.voice import ArrayLike, VoiceFeatures
-
-_MIN_PROMPT_SAMPLES = 1024
-"""One analysis window of the prompt's mel."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -51,12 +54,7 @@ class Vocoder:
         Raises:
             EmptyAudioError, NonFiniteAudioError, AudioError: the clip cannot be used.
         """
-        mono = as_mono(np.asarray(samples))
-        for_mel = resample(mono, sample_rate_hz, PROMPT_MEL_RATE_HZ)
-        if len(for_mel) < _MIN_PROMPT_SAMPLES:
-            raise EmptyAudioError(f"a voice's clip needs at least 47 ms of audio, not {len(mono)} samples")
-        embedding = self.speaker.embed(resample(mono, sample_rate_hz, FBANK_RATE_HZ))
-        mel = mel_spectrogram_22k(torch.from_numpy(for_mel)).numpy()
+        mel, embedding = analyse_clip(self.speaker, samples, sample_rate_hz)
         return VoiceFeatures(np.asarray(tokens, dtype=np.int64).reshape(-1), mel, embedding)
 
     def wave(self, tokens: ArrayLike, voice: VoiceFeatures, *, seed: int) -> NDArray[np.float32]:
@@ -107,7 +105,14 @@ class Vocoder:
         Raises:
             UnknownTokenError, InvalidInputError: as `wave`.
         """
-        return Streamer(self.flow, self.hift, self.stream_settings).chunk(tokens, voice, state, final=final)
+        (result,) = self.chunks([Push(tokens, voice, state, final)])
+        if isinstance(result, StepAudioError):
+            raise result
+        return result
+
+    def chunks(self, pushes: Sequence[Push]) -> list[Chunk | StepAudioError]:
+        """`chunk` for streams of different callers at once; see `Streamer.chunks`."""
+        return Streamer(self.flow, self.hift, self.stream_settings).chunks(pushes)
 
 
 def load_vocoder(

@@ -80,14 +80,14 @@ def test_a_window_of_all_frames_is_the_whole_utterance(flow: Flow) -> None:
     tokens = case.arrays["in_token"][0, :15]  # 31.01 frames: the nominal places are those of the even spread
     noise = case.start_noise[:, :, : 41 + 31]
     whole = flow.mel(tokens, case.voice, noise=noise)
-    window = flow.mel_window(tokens, case.voice, FrameWindow(0, 31), noise=noise)
+    (window,) = flow.solve([flow.prepare_window(tokens, case.voice, FrameWindow(0, 31), noise=noise)])
     assert (whole - window).abs().max() < 0.02 * whole.abs().max()
 
 
 def test_a_window_outside_the_frames_is_refused(flow: Flow) -> None:
     for window in (FrameWindow(0, 11), FrameWindow(4, 4), FrameWindow(-1, 5), FrameWindow(0, 12, first_token=1)):
         with pytest.raises(InvalidInputError, match="are not among those"):
-            flow.mel_window(np.arange(5), EMPTY_VOICE, window)
+            flow.prepare_window(np.arange(5), EMPTY_VOICE, window, noise=np.zeros((1, 80, 1), np.float32))
 
 
 def test_forgotten_tokens_do_not_move_frames(flow: Flow) -> None:

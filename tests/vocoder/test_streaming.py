@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from benchmarks.streaming_vocoder import log_mel_distance, loudness_at, mel_distances, stream
-from services.shared.errors import InvalidOptionError, UnknownTokenError
+from services.shared.errors import InvalidOptionError, StepAudioError, UnknownTokenError
 from services.vocoder import StreamSettings, Vocoder
+from services.vocoder.streaming import Push
 from tests.vocoder.cases import nano, nano_tokens, nano_voice
 
 pytestmark = pytest.mark.integration
@@ -133,3 +134,32 @@ def test_settings_that_cannot_work_are_refused(wrong: dict[str, int]) -> None:
 def test_a_seed_outside_its_range_is_refused() -> None:
     with pytest.raises(InvalidOptionError, match="seed"):
         nano().initial_state(-1)
+
+
+def test_streams_that_share_passes_sound_as_each_alone_and_a_wrong_one_spoils_nothing() -> None:
+    """Two windows of one length, one of another, one that still gathers, one refused: all in one call."""
+    vocoder = nano()
+    pieces = [nano_tokens(12), nano_tokens(12)[::-1].copy(), nano_tokens(9), nano_tokens(1)]
+    pushes = [
+        Push(tokens, nano_voice(), vocoder.initial_state(seed), final=len(tokens) > 5)
+        for seed, tokens in enumerate(pieces)
+    ]
+    wrong = Push(np.array([5120]), nano_voice(), vocoder.initial_state(9), final=True)
+    *together, refused = vocoder.chunks([*pushes, wrong])
+    assert isinstance(refused, UnknownTokenError)
+    for push_alone, chunk in zip(pushes, together, strict=True):
+        assert not isinstance(chunk, StepAudioError)
+        samples, state = vocoder.chunk(push_alone.tokens, push_alone.voice, push_alone.state, final=push_alone.final)
+        np.testing.assert_allclose(chunk[0], samples, atol=2e-4)
+        assert (chunk[1].made_frames, chunk[1].passes) == (state.made_frames, state.passes)
+
+
+def test_jobs_of_one_length_go_through_the_estimator_together() -> None:
+    vocoder = nano()
+    rows: list[int] = []
+    hook = vocoder.flow.estimator.final_proj.register_forward_hook(lambda _, __, out: rows.append(len(out)))
+    try:
+        vocoder.chunks([Push(nano_tokens(9), nano_voice(), vocoder.initial_state(seed), True) for seed in range(3)])
+    finally:
+        hook.remove()
+    assert rows == [6] * 10

@@ -5,10 +5,12 @@ from services.shared.decoding.engine import Engine, FinishReason, RequestId, Ste
 from services.shared.decoding.generation_config import with_checkpoint_defaults
 from services.shared.decoding.loading import LanguageModel, load_language_model
 from services.shared.decoding.params import IdRange, SamplingParams
+from services.shared.decoding.runner import EngineRunner
 
 __all__ = [
     "ContinuousBatcher",
     "Engine",
+    "EngineRunner",
     "FinishReason",
     "IdRange",
     "LanguageModel",

@@ -4,8 +4,10 @@ The released estimator is called 2 x 10 times per utterance with the same condit
 
     once per utterance   the share of mu, speaker and prompt mel in the first convolutions (`Conditions`), and the time
                          embedding of all steps with every block's projection of it (`times`)
-    once per step        the rest, for both rows of the guidance together: row 0 conditional, row 1 unconditional, whose
-                         conditions are zero, so that its share of the first convolutions is their bias alone
+    once per step        the rest, for both halves of the guidance together: B rows conditional, then B unconditional,
+                         whose conditions are zero, so that their share of the first convolutions is the bias alone
+
+B utterances of one length T go through together; no row knows of another.
 
 Convolutions work on [B, C, T], transformer blocks on [B, T, C]: one transpose at each border. Queries, keys and values
 are three products: joined into one, their rows would lie further apart, and the attention would lose what the join
@@ -29,7 +31,7 @@ _GROUPS = 8
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Conditions:
-    """What all steps of one utterance share of the first block: [2, C, T] each, row 0 conditional, row 1 without."""
+    """What all steps share of the first block: [2B, C, T] each, B rows conditional, then B without."""
 
     block: Tensor
     residual: Tensor
@@ -62,10 +64,10 @@ class Estimator(nn.Module):
         """The share of the conditions in the first convolutions.
 
         Args:
-            mu: [1, 80, T]; speaker: [1, 80]; prompt: [1, 80, T], the prompt mel and zeros after it.
+            mu: [B, 80, T]; speaker: [B, 80]; prompt: [B, 80, T], the prompt mel and zeros after it.
         """
         fixed = torch.cat([mu, speaker[:, :, None].expand_as(mu), prompt.to(mu.dtype)], dim=1)
-        fixed = torch.cat([fixed, torch.zeros_like(fixed)])  # [2, 240, T]
+        fixed = torch.cat([fixed, torch.zeros_like(fixed)])  # [2B, 240, T]
         first = self._levels()[0].resnet
         conv, residual = first.block1.conv, first.res_conv
         return Conditions(
@@ -87,17 +89,17 @@ class Estimator(nn.Module):
         return [tuple(row[:, :, None].unbind()) for row in projected]
 
     def velocity(self, x: Tensor, conditions: Conditions, time: tuple[Tensor, ...]) -> Tensor:
-        """Estimate both rows of the guidance.
+        """Estimate both halves of the guidance.
 
         Args:
-            x: [1, 80, T] the state; conditions: of this utterance; time: one entry of `times`.
+            x: [B, 80, T] the states; conditions: of these utterances; time: one entry of `times`.
 
         Returns:
-            [2, 80, T]: row 0 conditional, row 1 unconditional.
+            [2B, 80, T]: B rows conditional, then B unconditional.
         """
         levels = list(zip(self._levels(), time, strict=True))
         (first, first_time), (second, second_time) = levels[:2]
-        wide = first.transform(first.resnet.first(x, conditions, first_time))  # [2, C, T]
+        wide = first.transform(first.resnet.first(x, conditions, first_time))  # [2B, C, T]
         narrow = second(first.resample(wide), second_time)  # [2, C, T / 2]
         hidden = second.resample(narrow)
         for level, moment in levels[2:-2]:
@@ -173,6 +175,11 @@ class _Level(nn.ModuleList):
         return out
 
 
+def _for_both(rows: Tensor) -> Tensor:
+    """[B, C, T] for both halves of the guidance; one row is left to broadcasting."""
+    return rows if len(rows) == 1 else torch.cat([rows, rows])
+
+
 class _Wrapped(nn.Module):
     """A resampling convolution under the released name `conv`."""
 
@@ -225,8 +232,8 @@ class _ResnetBlock(nn.Module):
         """The block whose input is the state beside conditions that were convolved beforehand."""
         conv = self.block1.conv
         state = x.to(conv.weight.dtype)
-        convolved = conditions.block + F.conv1d(state, conv.weight[:, :MEL_CHANNELS], padding=1)
-        residual = conditions.residual + F.conv1d(state, self.res_conv.weight[:, :MEL_CHANNELS])
+        convolved = conditions.block + _for_both(F.conv1d(state, conv.weight[:, :MEL_CHANNELS], padding=1))
+        residual = conditions.residual + _for_both(F.conv1d(state, self.res_conv.weight[:, :MEL_CHANNELS]))
         return self._finish(self.block1.finish(convolved), residual, time)
 
     def _finish(self, hidden: Tensor, residual: Tensor, time: Tensor) -> Tensor:

@@ -11,6 +11,8 @@ Source: step-audio.md sections 4.1 to 4.3.
 """
 
 import math
+from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -44,6 +46,16 @@ class _Prompt:
     tokens: Tensor  # [P]
     mel: Tensor  # [1, M1, 80]
     speaker: Tensor  # [1, 80]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FlowJob:
+    """Frames that are ready to be solved, from `Flow.prepare_window`: everything that concerns one utterance alone."""
+
+    mu: Tensor  # [1, 80, M1 + M]
+    speaker: Tensor  # [1, 80]
+    prompt_mel: Tensor  # [1, M1, 80]
+    noise: Tensor  # [1, 80, M1 + M]
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,14 +128,13 @@ class Flow(nn.Module):
         frames = self.frame_count(len(ids))
         if frames == 0:
             raise InvalidInputError(f"{len(ids)} speech tokens are too few for one mel frame")
-        mu = self._mu(prompt, ids, _Grid(frames))
-        return self._solve(mu, prompt, noise)
+        return self.solve([self._job(self._mu(prompt, ids, _Grid(frames)), prompt, noise)])[0]
 
     @torch.inference_mode()
-    def mel_window(
-        self, tokens: ArrayLike, voice: VoiceFeatures, window: FrameWindow, *, noise: ArrayLike | None = None
-    ) -> Tensor:
-        """Synthesise some frames of an utterance that is not complete yet.
+    def prepare_window(
+        self, tokens: ArrayLike, voice: VoiceFeatures, window: FrameWindow, *, noise: ArrayLike
+    ) -> FlowJob:
+        """Prepare some frames of an utterance that is not complete yet; `solve` makes them.
 
         The encoder reads all tokens, the estimator only the prompt and the window, so the cost does not grow with the
         utterance's length. Frames lie at their nominal places, which later tokens do not move.
@@ -132,9 +143,6 @@ class Flow(nn.Module):
             tokens: [N] codec values so far.
             window: the frames to make, `window.end` at most `frame_count(N)`.
             noise: [1, 80, M1 + W] noise of the prompt's and the window's frames.
-
-        Returns:
-            [1, 80, W] float32 log-mel of the window.
 
         Raises:
             UnknownTokenError, InvalidInputError: as `mel`, and a window outside the frames.
@@ -147,7 +155,25 @@ class Flow(nn.Module):
         mu = self._mu(prompt, ids, _Grid(window.end - known, self.tokens_per_frame, known, window.first_token))
         head = prompt.mel.shape[1]
         mu = torch.cat([mu[:, :, :head], mu[:, :, head + window.start - known :]], dim=2)
-        return self._solve(mu, prompt, noise)
+        return self._job(mu, prompt, noise)
+
+    @torch.inference_mode()
+    def solve(self, jobs: Sequence[FlowJob]) -> list[Tensor]:
+        """Make the frames of several utterances; those of one length go through the estimator together.
+
+        Nothing is padded, so each is what it would be alone, up to the last digits.
+
+        Returns:
+            For each job [1, 80, M] float32 log-mel, the prompt's frames cut off.
+        """
+        places_by_length: dict[int, list[int]] = defaultdict(list)
+        for place, job in enumerate(jobs):
+            places_by_length[job.mu.shape[2]].append(place)
+        solved: dict[int, Tensor] = {}
+        for places in places_by_length.values():
+            for place, mel in zip(places, self._integrate([jobs[place] for place in places]), strict=True):
+                solved[place] = mel[None, :, jobs[place].prompt_mel.shape[1] :]
+        return [solved[place] for place in range(len(jobs))]
 
     def first_frame(self, first_token: int) -> int:
         """The first mel frame that lies within the tokens from `first_token` on."""
@@ -187,24 +213,30 @@ class Flow(nn.Module):
         out: Tensor = self.length_regulator(stretch(rows[:, :border], prompt.mel.shape[1]), target)
         return out
 
-    def _solve(self, mu: Tensor, prompt: _Prompt, noise: ArrayLike | None) -> Tensor:
-        """Euler steps from noise to mel; the state stays float32 whatever the networks' dtype."""
-        head = prompt.mel.shape[1]
+    def _job(self, mu: Tensor, prompt: _Prompt, noise: ArrayLike | None) -> FlowJob:
+        """Frames with their start noise, checked or drawn."""
         if noise is None:
             state = torch.randn(mu.shape, device=mu.device)
         else:
             state = torch.as_tensor(noise).to(device=mu.device, dtype=torch.float32)
             if state.shape != mu.shape:
                 raise InvalidInputError(f"the noise is {list(state.shape)}, not {list(mu.shape)}")
+        return FlowJob(mu, prompt.speaker, prompt.mel, state)
+
+    def _integrate(self, jobs: Sequence[FlowJob]) -> Tensor:
+        """Euler steps from noise to mel, [B, 80, M1 + M]; the state stays float32 whatever the networks' dtype."""
+        mu = torch.cat([job.mu for job in jobs])
+        state = torch.cat([job.noise for job in jobs])
         known = torch.zeros_like(mu)
-        known[:, :, :head] = prompt.mel.transpose(1, 2)
-        conditions = self.estimator.conditions(mu, prompt.speaker, known)
+        for row, job in enumerate(jobs):
+            known[row, :, : job.prompt_mel.shape[1]] = job.prompt_mel[0].t()
+        conditions = self.estimator.conditions(mu, torch.cat([job.speaker for job in jobs]), known)
         steps, lengths = euler_grid(self.config.time_schedule)
         guidance = self.config.guidance
         for time, length in zip(self.estimator.times(steps.to(mu.device)), lengths.tolist(), strict=True):
-            velocity = self.estimator.velocity(state, conditions, time).float()
-            state = state + length * ((1.0 + guidance) * velocity[:1] - guidance * velocity[1:])
-        return state[:, :, head:]
+            conditional, without = self.estimator.velocity(state, conditions, time).float().chunk(2)
+            state = state + length * ((1.0 + guidance) * conditional - guidance * without)
+        return state
 
 
 def euler_grid(schedule: str) -> tuple[Tensor, Tensor]:

@@ -1,0 +1,1 @@
+"""The Triton classes of this room; they run only inside Triton's Python process."""

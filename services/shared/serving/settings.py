@@ -1,0 +1,59 @@
+"""What a room is told by its environment (STEPAUDIO_*) and, below that, by the parameters of its config.pbtxt."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, ValidationError
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from services.shared.errors import InvalidOptionError
+
+
+class RoomSettings(BaseSettings):
+    """Settings of one model's process.
+
+    Attributes:
+        checkpoints: folder that holds Step-Audio-Tokenizer, Step-Audio-Chat and Step-Audio-TTS-3B.
+        device: where torch computes.
+        dtype: of the language models and the flow; the release runs them in bfloat16.
+        threads: threads of every network; more than one helps only on an idle machine.
+        max_batch: replies that a language model generates at the same time.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="STEPAUDIO_", frozen=True, extra="forbid")
+
+    checkpoints: Path
+    device: str = "cpu"
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    threads: int = Field(default=1, ge=1, le=256)
+    max_batch: int = Field(default=8, ge=1, le=1024)
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Let the environment win over config.pbtxt: a deployment mounts its checkpoints where it wants."""
+        return env_settings, init_settings
+
+
+def read_room_settings(parameters: Mapping[str, str], model_folder: Path) -> RoomSettings:
+    """Read the settings of the model in `model_folder`; a relative path of its config.pbtxt starts there.
+
+    Raises:
+        InvalidOptionError: a value is absent or outside its range; the message names the setting.
+    """
+    values: dict[str, str | Path] = dict(parameters)
+    if "checkpoints" in values:
+        values["checkpoints"] = (model_folder / values["checkpoints"]).resolve()
+    try:
+        return RoomSettings(**values)  # type: ignore[arg-type]  # pydantic reads each field's type from its text
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = "_".join(str(part) for part in first["loc"])
+        raise InvalidOptionError(f"{name} (STEPAUDIO_{name.upper()}): {first['msg']}") from error

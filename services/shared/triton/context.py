@@ -1,0 +1,45 @@
+"""Whose work a request is: carried as request parameters, so that every stage can drop what is out of date."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from services.shared.errors import InvalidInputError
+
+SESSION, TURN, EPOCH = "session", "turn", "epoch"
+
+
+@dataclass(frozen=True, slots=True)
+class RequestContext:
+    """Session, turn and epoch of a request.
+
+    Attributes:
+        session: id of the conversation; empty for work that belongs to none and is never out of date.
+        turn: number of the turn within it.
+        epoch: grows with every interruption; work of an older epoch of the session is dropped.
+    """
+
+    session: str = ""
+    turn: int = 0
+    epoch: int = 0
+
+    @property
+    def parameters(self) -> dict[str, str | int]:
+        """As request parameters; none for work without a session."""
+        return {SESSION: self.session, TURN: self.turn, EPOCH: self.epoch} if self.session else {}
+
+
+def parse_context(text: str) -> RequestContext:
+    """Read the context from the request parameters as Triton hands them to a model, a JSON object.
+
+    Raises:
+        InvalidInputError: a part of the context is of a wrong type.
+    """
+    values: Mapping[str, object] = json.loads(text) if text else {}
+    session, turn, epoch = values.get(SESSION, ""), values.get(TURN, 0), values.get(EPOCH, 0)
+    if not (isinstance(session, str) and isinstance(turn, int) and isinstance(epoch, int)):
+        raise InvalidInputError(
+            f"the request parameters say session {session!r}, turn {turn!r}, epoch {epoch!r}: "
+            "the first must be text, the others whole numbers"
+        )
+    return RequestContext(session, turn, epoch)

@@ -1,0 +1,27 @@
+"""Whose work a request is, there and back."""
+
+import json
+
+import pytest
+
+from services.shared.errors import InvalidInputError
+from services.shared.triton.context import RequestContext, parse_context
+
+pytestmark = pytest.mark.unit
+
+
+def test_a_context_comes_back_from_the_parameters_it_was_sent_as() -> None:
+    context = RequestContext("s1", 3, 7)
+    assert parse_context(json.dumps(context.parameters)) == context
+
+
+@pytest.mark.parametrize("text", ["", "{}", '{"sequence_start": true}'])
+def test_work_without_a_session_belongs_to_none(text: str) -> None:
+    assert parse_context(text) == RequestContext()
+    assert RequestContext().parameters == {}
+
+
+@pytest.mark.parametrize("wrong", [{"session": 5}, {"session": "a", "turn": "2"}, {"session": "a", "epoch": 1.5}])
+def test_a_part_of_a_wrong_type_is_refused(wrong: dict[str, object]) -> None:
+    with pytest.raises(InvalidInputError, match="the first must be text"):
+        parse_context(json.dumps(wrong))

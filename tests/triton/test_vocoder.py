@@ -1,0 +1,175 @@
+"""Both models of the vocoder over the wire: the samples of the room itself, also when callers share a pass."""
+
+import asyncio
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from services.shared.audio.files import read_audio
+from services.shared.errors import (
+    EmptyAudioError,
+    InvalidInputError,
+    InvalidOptionError,
+    NonFiniteAudioError,
+    StepAudioError,
+    UnknownTokenError,
+)
+from services.shared.paths import SPEAKERS_FOLDER, TTS_FOLDER, VOCODER_FOLDER
+from services.shared.triton.client import TritonClient
+from services.shared.triton.specs import SPEAKER_ENCODER, TOKEN_TO_WAVE
+from services.shared.triton.tensors import Array
+from services.vocoder import Vocoder, VoiceFeatures, load_vocoder
+from tests.conftest import NANO, report
+from tests.triton.conftest import Rooms
+
+pytestmark = pytest.mark.integration
+
+Samples = NDArray[np.float32]
+Pieces = Sequence[NDArray[np.int64]]
+POOL = TOKEN_TO_WAVE.pool
+SEED = 11
+TOLERANCE = 2e-4
+"""Passes of several streams multiply in another order than passes of one."""
+PIECES = [np.random.default_rng(place).integers(0, 5120, 20) for place in range(4)]
+
+
+@pytest.fixture(scope="module")
+def room() -> Vocoder:
+    return load_vocoder(NANO / TTS_FOLDER / VOCODER_FOLDER)
+
+
+@pytest.fixture(scope="module")
+def clip() -> tuple[Samples, int]:
+    audio = read_audio(NANO / TTS_FOLDER / SPEAKERS_FOLDER / "Nano_prompt.wav")
+    return audio.samples[: 1 * audio.sample_rate_hz], audio.sample_rate_hz
+
+
+@pytest.fixture(scope="module")
+def voice(room: Vocoder, clip: tuple[Samples, int]) -> VoiceFeatures:
+    return room.voice_features(*clip, tokens=np.arange(40) * 31)
+
+
+def wire(voice: VoiceFeatures) -> dict[str, object]:
+    return {
+        "voice_tokens": voice.tokens,
+        "voice_mel": np.asarray(voice.mel)[0],
+        "voice_embedding": voice.embedding,
+    }
+
+
+async def speak(client: TritonClient, voice: VoiceFeatures, pieces: Pieces, *, seed: int = SEED) -> list[Samples]:
+    """The chunks of a stream; the state goes to and fro."""
+    chunks: list[Samples] = []
+    state: dict[str, Array] = {}
+    for place, tokens in enumerate(pieces):
+        request = {**wire(voice), **state, "speech_tokens": tokens, "seed": [seed], "last": [place == len(pieces) - 1]}
+        answer = await client.infer(TOKEN_TO_WAVE, request, timeout_s=60)
+        chunks.append(answer.pop("pcm"))
+        state = answer
+    return chunks
+
+
+def in_process(room: Vocoder, voice: VoiceFeatures, pieces: Pieces, *, seed: int = SEED) -> list[Samples]:
+    chunks, state = [], room.initial_state(seed)
+    for place, tokens in enumerate(pieces):
+        samples, state = room.chunk(tokens, voice, state, final=place == len(pieces) - 1)
+        chunks.append(samples)
+    return chunks
+
+
+def test_chunks_are_those_of_the_room(rooms: Rooms, room: Vocoder, voice: VoiceFeatures) -> None:
+    streamed = rooms.ask(POOL, lambda client: speak(client, voice, PIECES))
+    wanted = in_process(room, voice, PIECES)
+    assert [len(chunk) for chunk in streamed] == [len(chunk) for chunk in wanted]
+    assert sum(map(len, streamed)) == 256 * room.flow.frame_count(80)
+    report("token_to_wave over Triton", np.concatenate(streamed), np.concatenate(wanted), max_abs=TOLERANCE)
+
+
+def test_callers_that_share_a_pass_hear_what_they_would_hear_alone(
+    rooms: Rooms, room: Vocoder, voice: VoiceFeatures
+) -> None:
+    async def all_at_once(client: TritonClient) -> list[list[Samples]]:
+        return await asyncio.gather(*(speak(client, voice, PIECES[:2], seed=seed) for seed in range(4)))
+
+    passes, requests = (rooms.metric(TOKEN_TO_WAVE, f"batch_requests_{what}") for what in ("count", "sum"))
+    together = rooms.ask(POOL, all_at_once)
+    for seed, chunks in enumerate(together):
+        wanted = in_process(room, voice, PIECES[:2], seed=seed)
+        report(f"stream {seed} of 4", np.concatenate(chunks), np.concatenate(wanted), max_abs=TOLERANCE)
+    passes = rooms.metric(TOKEN_TO_WAVE, "batch_requests_count") - passes
+    requests = rooms.metric(TOKEN_TO_WAVE, "batch_requests_sum") - requests
+    assert requests == 8
+    assert passes < requests
+
+
+def test_a_wrong_request_does_not_spoil_the_pass_of_its_neighbours(
+    rooms: Rooms, room: Vocoder, voice: VoiceFeatures
+) -> None:
+    async def mixed(client: TritonClient) -> tuple[object, ...]:
+        return tuple(
+            await asyncio.gather(
+                speak(client, voice, PIECES[:1]),
+                speak(client, voice, [np.array([5120])]),
+                speak(client, voice, PIECES[:1]),
+                return_exceptions=True,
+            )
+        )
+
+    first, refused, last = rooms.ask(POOL, mixed)
+    assert isinstance(refused, UnknownTokenError)
+    for chunks in (first, last):
+        assert isinstance(chunks, list)
+        report("beside a refused one", chunks[0].copy(), in_process(room, voice, PIECES[:1])[0], max_abs=TOLERANCE)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "error", "said"),
+    [
+        ({"speech_tokens": [-1]}, UnknownTokenError, "outside"),
+        ({"seed": [-1]}, InvalidOptionError, "seed"),
+        ({"voice_mel": np.zeros((0, 80))}, InvalidInputError, "give both or neither"),
+        ({"voice_embedding": np.full(192, np.nan)}, InvalidInputError, "NaN"),
+        ({"state_places": [0, 0, 0, 0, 0]}, InvalidInputError, "all of it or none"),
+    ],
+)
+def test_a_wrong_tensor_gets_the_rooms_own_error(
+    rooms: Rooms, voice: VoiceFeatures, wrong: dict[str, object], error: type[StepAudioError], said: str
+) -> None:
+    request = {**wire(voice), "speech_tokens": PIECES[0], "seed": [1], "last": [True], **wrong}
+    with pytest.raises(error, match=said):
+        rooms.ask(POOL, lambda client: client.infer(TOKEN_TO_WAVE, request, timeout_s=30))
+
+
+def test_a_state_that_the_room_never_gave_is_refused(rooms: Rooms, voice: VoiceFeatures) -> None:
+    async def forge(client: TritonClient) -> None:
+        request = {**wire(voice), "speech_tokens": PIECES[0], "seed": [1], "last": [False]}
+        answer = await client.infer(TOKEN_TO_WAVE, request, timeout_s=30)
+        state = {name: value for name, value in answer.items() if name != "pcm"}
+        await client.infer(TOKEN_TO_WAVE, {**request, **state, "state_places": [0, 99, 1, 0, 3]}, timeout_s=30)
+
+    with pytest.raises(InvalidInputError, match="send back what the last response gave"):
+        rooms.ask(POOL, forge)
+
+
+def test_a_voice_over_the_wire_is_the_rooms(rooms: Rooms, voice: VoiceFeatures, clip: tuple[Samples, int]) -> None:
+    samples, rate_hz = clip
+    request = {"pcm": samples, "sample_rate_hz": [rate_hz]}
+    answer = rooms.ask(POOL, lambda client: client.infer(SPEAKER_ENCODER, request, timeout_s=30))
+    report("voice mel", answer["voice_mel"].copy(), np.asarray(voice.mel)[0], max_abs=1e-5)
+    report("voice embedding", answer["voice_embedding"].copy(), voice.embedding, max_abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "error"),
+    [
+        ({"pcm": np.zeros(0)}, EmptyAudioError),
+        ({"pcm": np.full(16_000, np.inf)}, NonFiniteAudioError),
+        ({"sample_rate_hz": [0]}, InvalidOptionError),
+    ],
+)
+def test_a_clip_without_a_voice_is_refused(rooms: Rooms, wrong: dict[str, object], error: type[StepAudioError]) -> None:
+    request = {"pcm": np.zeros(16_000), "sample_rate_hz": [16_000], **wrong}
+    with pytest.raises(error):
+        rooms.ask(POOL, lambda client: client.infer(SPEAKER_ENCODER, request, timeout_s=30))
