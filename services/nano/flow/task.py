@@ -14,9 +14,12 @@ Refuses to know: where mels and values come from.
 """
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass
 from typing import Final, Protocol
+from unittest import mock
 
 import numpy as np
 import torch
@@ -27,6 +30,7 @@ from torch.nn import functional as F
 from services.nano.flow.fold import MelScale, folded
 from services.nano.training.autograd import out_of_place
 from services.nano.training.loop import SCORE, Figures
+from services.vocoder.flow import estimator as estimator_room
 from services.vocoder.flow.encoder import stretch
 from services.vocoder.flow.estimator import Conditions, Estimator
 from services.vocoder.flow.model import Flow
@@ -90,7 +94,7 @@ class Velocity(nn.Module):
             [B, 80, T].
         """
         B = len(state)
-        with out_of_place():
+        with out_of_place(), _one_half():
             both = self.estimator.conditions(*conditions)  # rows with conditions, then as many without
             chosen = Conditions(*(_choose(part, kept, B) for part in (both.block, both.residual)))
             rows = self.estimator.times(time)  # for each row, each level's [C, 1]
@@ -205,6 +209,13 @@ def folded_flow(flow: Flow, scale: MelScale) -> Flow:
     plain = deepcopy(flow)
     plain.estimator.load_state_dict({**flow.estimator.state_dict(), **folded(flow.estimator, scale)})
     return plain.requires_grad_(False).eval()
+
+
+@contextmanager
+def _one_half() -> Iterator[None]:
+    """The room runs every state twice, with conditions and without; training runs it once, with what was chosen."""
+    with mock.patch.object(estimator_room, "_for_both", lambda rows: rows):
+        yield
 
 
 def _choose(both: Tensor, kept: Tensor, count: int) -> Tensor:
