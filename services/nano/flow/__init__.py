@@ -1,0 +1,1 @@
+"""Stage `flow`: the vocoder's flow from codec values to log-mel, trained in normalised coordinates."""

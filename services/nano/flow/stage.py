@@ -1,0 +1,115 @@
+"""Stage `flow`: mels and embeddings of the assistant's speech, training, and flow.pt in the raw interface.
+
+Decides: the schedule, how the network begins, and what is written. Refuses to know: losses.
+"""
+
+import logging
+from dataclasses import replace
+from importlib.resources import files
+from pathlib import Path
+from typing import Final
+
+import torch
+from torch import nn
+
+from services.nano.flow.data import FlowCorpus, make_mels, read_spoken
+from services.nano.flow.fold import MelScale, measure_scale, start_linear
+from services.nano.flow.task import FlowTask, folded_flow
+from services.nano.tokenizers.stage import CHECKPOINT_FOLDER
+from services.nano.tokens.store import read_renditions
+from services.nano.training.loop import Budget, Schedule, load_weights, train
+from services.nano.training.recorded import read_clips
+from services.shared.codec.codebooks import LINGUISTIC_SIZE
+from services.shared.paths import TTS_FOLDER, VOCODER_FOLDER
+from services.vocoder.config import CONFIG_FILE, FLOW_FILE, load_config
+from services.vocoder.flow.model import Flow
+from services.vocoder.speaker import load_speaker
+
+TRAIN_FOLDER: Final = "train/flow"
+MU_FOLDER: Final = "train/flow_mu"
+MU_SCHEDULE: Final = Schedule(steps=6000, learning_rate=2e-3, warm_up_steps=200, average=0.998, judge_every=500)
+SCHEDULE: Final = Schedule(steps=20_000, learning_rate=1e-3, warm_up_steps=200, average=0.999, judge_every=500)
+_SCALE_FILE: Final = "scale.pt"
+_SEED: Final = 20_261
+_SPOKEN_BY_US: Final = ("assistant", "everyday")
+
+_log = logging.getLogger(__name__)
+
+
+def run(work: Path, budget: Budget, *, steps: int | None = None) -> bool:
+    """Train, and write flow.pt of the best judgement so far.
+
+    Args:
+        work: the working folder; `tokens` and `speaker` have run there.
+        budget: of each of the two trainings, of mu alone and of everything.
+        steps: length of both schedules instead of the recipe's.
+
+    Returns:
+        whether the schedule is finished.
+    """
+    folder = vocoder_folder(work)
+    flow, corpus = prepare(work)
+    scale = scale_of(work, corpus)
+    torch.manual_seed(_SEED)
+    start(flow, scale)
+    mu_schedule, schedule = (s if steps is None else replace(s, steps=steps) for s in (MU_SCHEDULE, SCHEDULE))
+    if not train(FlowTask(flow, scale, corpus, estimating=False), work / MU_FOLDER, mu_schedule, budget):
+        return False
+    load_weights(flow, work / MU_FOLDER)
+    finished = train(FlowTask(flow, scale, corpus), work / TRAIN_FOLDER, schedule, budget)
+    if finished:
+        load_weights(flow, work / TRAIN_FOLDER)
+        write_flow(flow, scale, folder)
+    return finished
+
+
+def vocoder_folder(work: Path) -> Path:
+    """The vocoder's folder of the checkpoint, with its configuration in place."""
+    folder = work / CHECKPOINT_FOLDER / TTS_FOLDER / VOCODER_FOLDER
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / CONFIG_FILE).write_text((files("services.nano") / "data" / CONFIG_FILE).read_text())
+    return folder
+
+
+def prepare(work: Path) -> tuple[Flow, FlowCorpus]:
+    """The network, and what it learns from."""
+    folder = vocoder_folder(work)
+    clips = [clip for clip in read_clips(work) if clip.recording.kind in _SPOKEN_BY_US]
+    renditions = read_renditions(work)
+    make_mels(work, clips, renditions)
+    speaker = load_speaker(folder)
+    flow = Flow(load_config(folder).flow)
+    spoken = read_spoken(work, clips, renditions, {c.recording.identity: speaker.embed(c.samples) for c in clips})
+    _log.info("flow: %d utterances with a mel", len(spoken))
+    return flow, FlowCorpus(spoken, flow)
+
+
+def scale_of(work: Path, corpus: FlowCorpus) -> MelScale:
+    """The coordinates: measured once, for the weights depend on them."""
+    path = work / TRAIN_FOLDER / _SCALE_FILE
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        measured = measure_scale(corpus.frames())
+        torch.save([measured.mean, measured.spread], path)
+    mean, spread = torch.load(path, weights_only=True)
+    return MelScale(mean, spread)
+
+
+@torch.no_grad()
+def start(flow: Flow, scale: MelScale) -> None:
+    """First values: mu begins at the mean mel, the velocity at mu minus the state."""
+    start_linear(flow.estimator, scale)
+    last = flow.length_regulator.model[-1]
+    assert isinstance(last, nn.Conv1d)
+    assert last.bias is not None
+    last.weight.mul_(scale.spread[:, None, None])
+    last.bias.copy_(scale.mean)
+
+
+def write_flow(flow: Flow, scale: MelScale, folder: Path) -> None:
+    """Write flow.pt in half precision; the second codes of pairs (512 ..) get the rows of the first."""
+    plain = folded_flow(flow, scale)
+    half = LINGUISTIC_SIZE // 2
+    table = plain.input_embedding.weight.data
+    table[half:LINGUISTIC_SIZE] = table[:half]
+    torch.save({name: value.half() for name, value in plain.state_dict().items()}, folder / FLOW_FILE)

@@ -1,0 +1,182 @@
+"""What the chat model learns: to write down what is said, and to answer it, in the room's own prompts.
+
+    15 %  a written question -> reply        35 %  speech -> its words        50 %  speech -> reply
+
+Decides: the mix, the system prompts, the turns before, what disturbs the speech. Facts about now stand behind the
+chat's system prompt on a line of their own; a tool's result is a system turn. Refuses to know: networks.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Final, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from services.lm.prompt import Message, SpeechContent, build_asr_prompt, build_chat_prompt
+from services.lm.prompt.system_prompts import CHAT_SYSTEM_PROMPT
+from services.nano.domain import Domain
+from services.nano.grammar import CALL_END, CALL_START, FILLER, Item
+from services.nano.lm.codes import shaken
+from services.nano.lm.task import Example
+from services.nano.tokens.store import Rendition
+from services.nano.training.recorded import Clip
+from services.shared.text import TextTokenizer
+
+_TEXT_SHARE, _HEARD_SHARE = 0.15, 0.35
+_SMALL_TALK_SHARE: Final = 0.3
+_STRANGE_FACTS_SHARE: Final = 0.2
+_NO_SYSTEM_SHARE: Final = 0.2
+_NEAR_SHARE, _MASKED_SHARE = 0.08, 0.04
+_JUDGED: Final = 96
+_JUDGED_TEXTS: Final = 32
+
+T = TypeVar("T")
+
+
+class ChatExamples:
+    """See `services.nano.lm.task.Examples`.
+
+    Args:
+        domain: items; held-out phrasings are never drawn.
+        tokenizer: of the checkpoint.
+        speech: renditions of each spoken text that training may hear, and those that are judged.
+        near: [5120, 6] near codec values.
+    """
+
+    def __init__(
+        self,
+        domain: Domain,
+        tokenizer: TextTokenizer,
+        speech: tuple[Mapping[str, Sequence[Rendition]], Mapping[str, Sequence[Rendition]]],
+        near: NDArray[np.int64],
+    ) -> None:
+        self._tokenizer = tokenizer
+        self._heard, self._judged_speech = speech
+        self._near = near
+        self._items = domain.training
+        self._all = domain.items
+        self._held_out = domain.held_out
+        self._spoken = [item for item in self._items if item.role == "user" and item.question in self._heard]
+        self._plain = [item for item in self._items if not item.history and not item.facts and item.role == "user"]
+        self._facts = sorted({item.facts for item in domain.items if item.facts})
+        texts = sorted({item.question for item in self._spoken})
+        self.words = sorted({token for text in texts for token in tokenizer.encode_text(text)})
+        self._word_place = {token: place for place, token in enumerate(self.words, start=1)}
+
+    def targets(self) -> NDArray[np.int64]:
+        """Every id that can be a target, ascending."""
+        ids = {self._tokenizer.eot_id, *self.words}
+        for item in self._all:
+            ids.update(self._tokenizer.encode_text(item.question))
+            ids.update(reply_ids(self._tokenizer, item.reply))
+        return np.array(sorted(ids), np.int64)
+
+    def draw(self, rng: np.random.Generator) -> Example:
+        """One sequence to train on."""
+        kind = rng.random()
+        if kind < _TEXT_SHARE or not self._spoken:
+            return self._answer(_one_of(self._items, rng), None, rng)
+        item = _one_of(self._spoken, rng)
+        values = _one_of(self._heard[item.question], rng).values
+        values = shaken(values, self._near, _NEAR_SHARE, rng)
+        if kind < _TEXT_SHARE + _HEARD_SHARE:
+            return self._example(
+                self._asr_prompt(values), self._tokenizer.encode_text(item.question), item, values, rng
+            )
+        return self._answer(item, values, rng)
+
+    def judged(self) -> list[Example]:
+        """What is held out: phrasings as text with their replies, speech with its words and the replies to it."""
+        rng = np.random.default_rng(0)
+        found = []
+        for item in [item for item in self._all if item.question in self._held_out][:_JUDGED_TEXTS]:
+            prompt = build_chat_prompt(self._tokenizer, self._messages(item, None, rng, plain=True))
+            found.append(self._example(prompt, reply_ids(self._tokenizer, item.reply), item, None))
+        for item in self._all:
+            for rendition in self._judged_speech.get(item.question, ())[:1] if item.role == "user" else ():
+                values = rendition.values
+                words = self._tokenizer.encode_text(item.question)
+                found.append(self._example(self._asr_prompt(values), words, item, values))
+                prompt = build_chat_prompt(self._tokenizer, self._messages(item, values, rng, plain=True))
+                found.append(self._example(prompt, reply_ids(self._tokenizer, item.reply), item, values))
+        return found[:_JUDGED]
+
+    def _asr_prompt(self, values: NDArray[np.int64]) -> list[int]:
+        return build_asr_prompt(self._tokenizer, SpeechContent(values))
+
+    def _answer(self, item: Item, values: NDArray[np.int64] | None, rng: np.random.Generator) -> Example:
+        prompt = build_chat_prompt(self._tokenizer, self._messages(item, values, rng))
+        return self._example(prompt, reply_ids(self._tokenizer, item.reply), item, values, rng)
+
+    def _messages(
+        self, item: Item, values: NDArray[np.int64] | None, rng: np.random.Generator, *, plain: bool = False
+    ) -> list[Message]:
+        facts = item.facts
+        if not facts and not plain and rng.random() < _STRANGE_FACTS_SHARE and self._facts:
+            facts = _one_of(self._facts, rng)
+        messages = []
+        if facts or plain or rng.random() >= _NO_SYSTEM_SHARE:
+            messages.append(Message("system", f"{CHAT_SYSTEM_PROMPT}\n{facts}" if facts else CHAT_SYSTEM_PROMPT))
+        if not plain and not item.history and rng.random() < _SMALL_TALK_SHARE:
+            messages += self._small_talk(rng)
+        for turn in item.history:
+            messages += self._small_talk(rng) if turn.text == FILLER else [Message(_role(turn.role), turn.text)]
+        content = item.question if values is None else SpeechContent(values)
+        return [*messages, Message(_role(item.role), content)]
+
+    def _small_talk(self, rng: np.random.Generator) -> list[Message]:
+        item = _one_of(self._plain, rng)
+        return [Message("user", item.question), Message("assistant", item.reply)]
+
+    def _example(
+        self,
+        prompt: list[int],
+        reply: list[int],
+        item: Item,
+        values: NDArray[np.int64] | None,
+        rng: np.random.Generator | None = None,
+    ) -> Example:
+        ids = np.array([*prompt, *reply, self._tokenizer.eot_id], np.int64)
+        speech: tuple[int, int] = (0, 0)
+        words: tuple[int, ...] = ()
+        heard = ids >= self._tokenizer.audio_offset
+        if values is not None:
+            places = np.flatnonzero(heard)
+            speech = int(places[0]), int(places[-1]) + 1
+            spoken = self._tokenizer.encode_text(item.question)
+            words = tuple(self._word_place[token] for token in spoken if token in self._word_place)
+        read = ids.copy()
+        if rng is not None:
+            read[heard & (rng.random(len(ids)) < _MASKED_SHARE)] = 0
+        return Example(read, ids, len(prompt), speech, words)
+
+
+def reply_ids(tokenizer: TextTokenizer, reply: str) -> list[int]:
+    """Ids of a reply as the model writes it: a call's marks are single tokens, everything else is plain text."""
+    ids: list[int] = []
+    for place, part in enumerate(reply.replace(CALL_END, CALL_START).split(CALL_START)):
+        if place:
+            ids.append(tokenizer.id_of(CALL_START if place % 2 else CALL_END))
+        ids += tokenizer.encode_text(part)
+    return ids
+
+
+def spoken_texts(
+    clips: Sequence[Clip], renditions: Mapping[str, Sequence[Rendition]]
+) -> tuple[dict[str, list[Rendition]], dict[str, list[Rendition]]]:
+    """Renditions of what users say, by text: those to train on, and the undisturbed ones that are held out."""
+    heard: dict[str, list[Rendition]] = {}
+    judged: dict[str, list[Rendition]] = {}
+    for clip in clips:
+        if clip.recording.kind in ("user", "espeak", "evaluation"):
+            own = list(renditions.get(clip.recording.identity, ()))
+            (judged if clip.is_judged else heard).setdefault(clip.recording.text, []).extend(own)
+    return heard, judged
+
+
+def _role(role: str) -> str:
+    return "system" if role == "tool" else role
+
+
+def _one_of(members: Sequence[T], rng: np.random.Generator) -> T:
+    return members[int(rng.integers(len(members)))]

@@ -1,0 +1,1 @@
+"""Stage `speaker`: a small speaker encoder, written as the vocoder's campplus.onnx."""

@@ -1,0 +1,1 @@
+"""Stage `tokens`: the text vocabulary, and all recorded speech as codec values."""

@@ -1,0 +1,34 @@
+"""Gradients through rooms that were written for inference.
+
+The rooms save memory by adding in place, and take the result of the call (`rows = rows.add_(…)`). Gradients need the
+old values, so inside `out_of_place` such a call adds into new memory. A room that adds in place and drops the result
+would compute something else: each network that is trained this way has a test that it does not.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
+
+import torch
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+
+_PURE: Final[Mapping[Callable[..., Any], Callable[..., Any]]] = {Tensor.add_: Tensor.add}
+
+
+class out_of_place(TorchFunctionMode):  # noqa: N801 - used as a context, like torch.no_grad
+    """`with out_of_place():` turns `a.add_(b)` into `a.add(b)`."""
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],  # any function of torch
+        types: Sequence[type],
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        """Called by torch for each of its functions."""
+        return _PURE.get(func, func)(*args, **(kwargs or {}))
+
+
+def half_precision() -> torch.autocast:
+    """Matrix products and convolutions in bfloat16, which this recipe's CPUs have instructions for."""
+    return torch.autocast("cpu", torch.bfloat16)

@@ -1,0 +1,133 @@
+"""The flow: the normalised estimator and the folded one are one function, and training moves the room's own modules."""
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from torch.func import functional_call
+from torch.nn import functional as F
+
+from services.nano.flow.fold import FIRST, LAST, MelScale, folded, start_linear
+from services.nano.flow.task import FlowBatch, FlowTask, Velocity, batch_mu, folded_flow
+from services.shared.paths import TTS_FOLDER, VOCODER_FOLDER
+from services.vocoder.config import load_config
+from services.vocoder.flow.estimator import Conditions
+from services.vocoder.flow.model import Flow, _Grid
+from services.vocoder.voice import VoiceFeatures
+from tests.conftest import NANO
+
+pytestmark = pytest.mark.unit
+
+SCALE = MelScale(torch.linspace(-7, -3, 80), torch.linspace(1.5, 3.0, 80))
+
+
+def _flow() -> Flow:
+    torch.manual_seed(0)
+    return Flow(load_config(NANO / TTS_FOLDER / VOCODER_FOLDER).flow)
+
+
+def _state(batch: int, frames: int) -> tuple[Tensor, tuple[Tensor, Tensor, Tensor], Tensor]:
+    state, mu, prompt = (torch.randn(batch, 80, frames) * 2 - 3 for _ in range(3))
+    return state, (mu, torch.randn(batch, 80), prompt), torch.rand(batch)
+
+
+def test_the_batched_call_equals_the_rooms_own_for_each_row_with_and_without_conditions() -> None:
+    estimator = _flow().estimator
+    state, (mu, speaker, prompt), time = _state(2, 12)
+    found = Velocity(estimator)(state, (mu, speaker, prompt), time, torch.tensor([True, False]))
+    with torch.no_grad():
+        for row in range(2):
+            one = slice(row, row + 1)
+            conditions = estimator.conditions(mu[one], speaker[one], prompt[one])
+            both = estimator.velocity(state[one], conditions, estimator.times(time[one])[0])
+            torch.testing.assert_close(found[row], both[row], atol=1e-4, rtol=1e-4)
+
+
+def test_every_parameter_of_the_estimator_gets_a_gradient() -> None:
+    estimator = _flow().estimator
+    state, conditions, time = _state(2, 12)
+    Velocity(estimator)(state, conditions, time, torch.tensor([True, True])).square().mean().backward()
+    assert all(parameter.grad is not None for parameter in estimator.parameters())
+
+
+def test_the_folded_first_convolutions_on_raw_mels_equal_the_own_ones_on_normalised_mels() -> None:
+    estimator = _flow().estimator
+    raw = folded(estimator, SCALE)
+    mean, spread = SCALE.inputs
+    inputs = torch.randn(2, 320, 9) * 3 - 4
+    normalised = (F.pad(inputs, (1, 1)) - mean[:, None]) / spread[:, None]
+    for name in FIRST:
+        weight, bias = (estimator.get_parameter(f"{name}.{part}") for part in ("weight", "bias"))
+        reach = weight.shape[2] // 2
+        own = F.conv1d(normalised[:, :, 1 - reach : 10 + reach], weight, bias)
+        found = F.conv1d(inputs, raw[f"{name}.weight"], raw[f"{name}.bias"], padding=reach)
+        torch.testing.assert_close(found, own, atol=1e-4, rtol=1e-4)
+
+
+def test_the_folded_last_layer_gives_the_velocity_of_raw_mels() -> None:
+    estimator = _flow().estimator
+    raw, hidden = folded(estimator, SCALE), torch.randn(2, estimator.final_proj.in_channels, 7)
+    mean, spread = SCALE.velocity
+    own = estimator.final_proj(hidden) * spread[:, None] + mean[:, None]
+    torch.testing.assert_close(F.conv1d(hidden, raw[f"{LAST}.weight"], raw[f"{LAST}.bias"]), own, atol=1e-4, rtol=1e-4)
+
+
+def test_the_saved_flow_equals_the_trained_one() -> None:
+    flow = _flow()
+    plain = folded_flow(flow, SCALE)
+    state, (mu, speaker, prompt), time = _state(1, 12)
+    raw = {f"estimator.{name}": value for name, value in folded(flow.estimator, SCALE).items()}
+    trained = functional_call(Velocity(flow.estimator), raw, (state, (mu, speaker, prompt), time, torch.tensor([True])))
+    conditions = plain.estimator.conditions(mu, speaker, prompt)
+    assert isinstance(conditions, Conditions)
+    saved = plain.estimator.velocity(state, conditions, plain.estimator.times(time)[0])[:1]
+    torch.testing.assert_close(saved, trained, atol=1e-3, rtol=1e-3)
+
+
+def test_the_batched_mu_equals_the_rooms_own() -> None:
+    flow = _flow().eval()
+    tokens, embedding = torch.randint(0, 40, (1, 35)), torch.randn(1, 192)
+    prompt_frames, frames = flow.frame_count(10), flow.frame_count(25)
+    voice = VoiceFeatures(tokens[:, :10], torch.zeros(1, prompt_frames, 80), embedding)
+    batch = FlowBatch(tokens, 10, torch.zeros(1, 80, prompt_frames + frames), prompt_frames, embedding)
+    with torch.inference_mode():
+        own = flow._mu(flow._prompt(voice, False), tokens[0, 10:], _Grid(frames))
+        torch.testing.assert_close(batch_mu(flow, batch), own)
+
+
+class _OneBatch:
+    def __init__(self, batch: FlowBatch) -> None:
+        self._batch = batch
+
+    def draw(self, rng: np.random.Generator) -> FlowBatch:
+        return self._batch
+
+    def judged(self) -> list[tuple[Tensor, VoiceFeatures, Tensor]]:
+        return []
+
+
+def test_the_first_guess_and_a_few_steps_from_it_look_at_the_noise() -> None:
+    flow = _flow()
+    start_linear(flow.estimator, SCALE)
+    torch.manual_seed(5)
+    mel = F.interpolate(torch.randn(4, 80, 6) * 2, size=24, mode="linear") - 5
+    batch = FlowBatch(torch.randint(0, 40, (4, 60)), 0, mel, 0, torch.randn(4, 192))
+    task = FlowTask(flow, SCALE, _OneBatch(batch))
+    assert task.noise_left(batch, mel) < 0.3
+    optimizer = torch.optim.AdamW(flow.parameters(), lr=1e-3)
+    for _ in range(25):
+        optimizer.zero_grad()
+        task.velocity_error(batch, mel).mean().backward()
+        torch.nn.utils.clip_grad_norm_(flow.parameters(), 1.0)
+        optimizer.step()
+    assert task.noise_left(batch, mel) < 0.2
+
+
+def test_mu_alone_moves_nothing_of_the_estimator() -> None:
+    flow = _flow()
+    batch = FlowBatch(torch.randint(0, 40, (2, 60)), 0, torch.randn(2, 80, 124), 0, torch.randn(2, 192))
+    task = FlowTask(flow, SCALE, _OneBatch(batch), estimating=False)
+    loss, _ = task.loss(np.random.default_rng(0))
+    loss.backward()
+    assert all(parameter.grad is None for parameter in flow.estimator.parameters())
+    assert flow.input_embedding.weight.grad is not None

@@ -1,0 +1,139 @@
+"""The language models: gradients through the room's layers, the shared softmax row, sequences in the rooms' prompts."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from services.lm.prompt.system_prompts import CHAT_SYSTEM_PROMPT
+from services.nano.domain import build_domain
+from services.nano.lm.chat import ChatExamples, reply_ids
+from services.nano.lm.codes import code_starts, near_values, shaken, starting_vectors, used_values, with_pairs
+from services.nano.lm.network import TargetSoftmax, hidden_states, tapped
+from services.nano.tokens.stage import BASE
+from services.nano.tokens.store import Rendition
+from services.nano.tokens.vocabulary import write_vocabulary
+from services.shared.nn.step1 import Step1, Step1Config
+from services.shared.text import TextTokenizer, load_text_tokenizer
+from services.tts.prompt.system_prompts import SPEAKER_PROMPT
+
+pytestmark = pytest.mark.unit
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> TextTokenizer:
+    folder = tmp_path_factory.mktemp("vocabulary")
+    write_vocabulary(build_domain(), BASE, [folder])
+    return load_text_tokenizer(folder)
+
+
+def _model() -> Step1:
+    torch.manual_seed(0)
+    return Step1(Step1Config(16, 24, 4, 2, 3, 50, 64, 1e-5, (3,)))
+
+
+def test_the_training_pass_equals_the_rooms_logits_and_reaches_every_parameter() -> None:
+    model = _model()
+    ids = torch.randint(0, 50, (2, 11))
+    with tapped(model, 2) as inner:
+        logits = model.lm_head(hidden_states(model, ids))
+    torch.testing.assert_close(logits, model.logits(ids), atol=1e-5, rtol=1e-5)
+    assert inner[0].shape == (22, 16)
+    logits.square().mean().backward()
+    assert all(parameter.grad is not None for parameter in model.parameters())
+
+
+def test_what_stands_behind_a_sequence_changes_nothing_before_it() -> None:
+    model = _model()
+    ids = torch.randint(0, 50, (1, 9))
+    padded = torch.cat([ids, torch.zeros(1, 4, dtype=torch.int64)], dim=1)
+    torch.testing.assert_close(hidden_states(model, padded)[:, :9], hidden_states(model, ids))
+
+
+def test_the_restricted_loss_equals_the_full_softmax_of_the_written_head() -> None:
+    model, hidden = _model(), torch.randn(6, 16)
+    softmax = TargetSoftmax(torch.tensor([3, 7, 20, 41]), 50)
+    targets = torch.tensor([7, 41, 3, 20, 20, 7])
+    restricted = softmax.loss(softmax.logits(model.lm_head, hidden), targets, smoothing=0.0)
+    softmax.fill_unused(model.lm_head)
+    torch.testing.assert_close(restricted, torch.nn.functional.cross_entropy(model.lm_head(hidden), targets))
+
+
+def test_a_code_is_only_replaced_within_its_own_run() -> None:
+    books = torch.randn(512, 16), torch.randn(512, 24)
+    near = near_values(books)
+    for start in code_starts():
+        run = near[start : start + 512]
+        assert run.min() >= start
+        assert run.max() < start + 512
+        assert not (run == np.arange(start, start + 512)[:, None]).any()
+    values = used_values(pairs=False)
+    moved = shaken(values, near, 0.5, np.random.default_rng(0))
+    assert 0.4 < (moved != values).mean() < 0.6
+    assert np.array_equal(shaken(values, near, 0.0, np.random.default_rng(0)), values)
+
+
+def test_near_codes_begin_with_near_vectors() -> None:
+    line = torch.linspace(0, 1, 512)[:, None] ** torch.arange(1, 5)
+    vectors = starting_vectors((line, line), 32)
+    apart = (vectors[100] - vectors[101]).norm(), (vectors[100] - vectors[400]).norm()
+    assert apart[0] < apart[1] / 4
+
+
+def test_second_codes_of_pairs_have_ids_of_their_own() -> None:
+    assert with_pairs(np.array([1, 2, 1030, 2050, 3080, 5, 6, 1031, 2051, 3081])).tolist()[:7] == [
+        *(1, 514, 1030, 2050, 3080),
+        *(5, 518),
+    ]
+
+
+def test_every_text_of_the_domain_survives_the_vocabulary_and_a_system_prompt_is_a_few_tokens(
+    tokenizer: TextTokenizer,
+) -> None:
+    domain = build_domain()
+    for text in [*domain.sentences[:300], *(item.question for item in domain.items[::7])]:
+        ids = tokenizer.encode_text(text)
+        assert tokenizer.decode(ids) == text
+        assert len(ids) <= len(text.split()) + sum(map(text.count, ".,?!:")), text
+    assert len(tokenizer.encode_text(SPEAKER_PROMPT.format("Nano"))) == 5
+    assert len(tokenizer.encode_text(CHAT_SYSTEM_PROMPT)) == 1
+
+
+def test_a_call_in_a_reply_is_two_marks_around_plain_text(tokenizer: TextTokenizer) -> None:
+    reply = "<|CALL_START|>light; room=hall<|CALL_END|> It is on."
+    ids = reply_ids(tokenizer, reply)
+    marks = [tokenizer.id_of("<|CALL_START|>"), tokenizer.id_of("<|CALL_END|>")]
+    assert [token for token in ids if token in marks] == marks
+    assert ids[0] == marks[0]
+    assert tokenizer.decode(ids) == "light; room=hall It is on."
+
+
+def test_chat_sequences_hold_no_held_out_phrasing_and_end_with_the_reply(tokenizer: TextTokenizer) -> None:
+    domain = build_domain()
+    values = np.array([1, 2, 1030, 2050, 3080] * 12)
+    heard = {item.question: [Rendition("a", 0, 0.0, 1.0, values)] for item in domain.training if item.role == "user"}
+    books = torch.randn(512, 16), torch.randn(512, 24)
+    examples = ChatExamples(domain, tokenizer, (heard, {}), near_values(books))
+    rng = np.random.default_rng(0)
+    allowed = set(examples.targets().tolist())
+    held_out = {tuple(tokenizer.encode_text(question)) for question in domain.held_out}
+    kinds = set()
+    for _ in range(80):
+        example = examples.draw(rng)
+        replied = example.targets[example.first_target :]
+        assert replied[-1] == tokenizer.eot_id
+        assert allowed.issuperset(replied.tolist())
+        assert tuple(replied[:-1].tolist()) not in held_out
+        first, last = example.speech
+        kinds.add((last > first, bool(example.words)))
+        assert (last - first) % 5 == 0
+    assert kinds == {(True, True), (False, False)}
+    assert len(examples.judged()) > 0
+
+
+def test_the_vocabulary_takes_over_the_public_control_pieces(tokenizer: TextTokenizer, tmp_path: Path) -> None:
+    base = load_text_tokenizer(BASE)
+    for piece in ("<s>", "<|EOT|>", "<|BOT|>", "<|CALL_START|>", "<0xFF>"):
+        assert tokenizer.id_of(piece) == base.id_of(piece)
+    assert tokenizer.audio_offset + 5120 == tokenizer.vocab_size

@@ -1,0 +1,74 @@
+"""The stages in their order on a few seconds of made-up speech: the rooms' own loaders open what they write."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from services.lm.chat import load_chat_lm
+from services.nano import export, progress
+from services.nano.flow import data as flow_data
+from services.nano.flow import stage as flow
+from services.nano.flow import task as flow_task
+from services.nano.lm import stage as lm
+from services.nano.lm import task as lm_task
+from services.nano.speaker import network as speaker_network
+from services.nano.speaker import stage as speaker
+from services.nano.speech import read_recordings
+from services.nano.tokenizers import stage as tokenizers
+from services.nano.tokens import stage as tokens
+from services.nano.tokens.store import read_renditions
+from services.nano.training import batches, recorded
+from services.nano.training.loop import Budget
+from services.nano.training.recorded import RATE_HZ, read_clips
+from services.shared.paths import CHAT_FOLDER, TOKENIZER_FOLDER, TTS_FOLDER, VOCODER_FOLDER
+from services.tokenizer import load_speech_tokenizer
+from services.tts.speech_lm import load_speech_lm
+from services.tts.voices import VoiceRegistry
+from services.vocoder import load_vocoder
+
+pytestmark = pytest.mark.integration
+
+
+def test_labels_follow_the_recorded_phones(spoken_work: Path) -> None:
+    clip = read_clips(spoken_work)[0]
+    assert len(clip.samples) == pytest.approx(clip.recording.seconds * RATE_HZ, abs=2)
+    moments = np.array([-0.1, 0.05, 0.12, clip.recording.seconds + 1])
+    assert clip.labels_at(moments).tolist() == [0, 0, clip.labels[1], 0]
+    assert clip.labels[1] != 0
+
+
+def test_five_steps_of_every_stage_give_a_checkpoint_that_the_rooms_open(
+    spoken_work: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recordings = read_recordings(spoken_work)  # the plan is long, and nothing is added to it here
+    for module in (recorded, export, progress):
+        monkeypatch.setattr(module, "read_recordings", lambda work: recordings)
+    monkeypatch.setattr(batches, "BATCH_S", 6.0)
+    monkeypatch.setattr(speaker_network, "_BATCH", 4)
+    monkeypatch.setattr(lm, "_CHAT_BATCH", 2)
+    monkeypatch.setattr(lm, "_TTS_BATCH", 2)
+    monkeypatch.setattr(lm_task, "_DRAWN_A_KEPT", 1)
+    monkeypatch.setattr(flow_data, "BATCH", 2)
+    monkeypatch.setattr(flow_data, "_JUDGED", 1)
+    monkeypatch.setattr(flow_task, "_JUDGED_BATCHES", 1)
+    work, budget = spoken_work, Budget()
+    stages = (tokenizers.run, tokens.run, speaker.run, lm.run_tts, lm.run_chat, flow.run)
+    for run in stages:
+        assert run(work, budget, steps=None if run is tokens.run else 5)
+    export.run(work)
+    folder = work / export.FOLDER
+    clip = read_clips(work)[0]
+    room = load_speech_tokenizer(folder / TOKENIZER_FOLDER).tokenize(clip.samples, RATE_HZ)
+    assert set(room.semantic // 1024) == {0, 1, 2}
+    assert len(room.interleaved) % 5 == 0
+    load_speech_lm(folder / TTS_FOLDER)
+    load_chat_lm(folder / CHAT_FOLDER)
+    vocoder = load_vocoder(folder / TTS_FOLDER / VOCODER_FOLDER)
+    voice = VoiceRegistry.load(folder / TTS_FOLDER).get("Mike").audio()
+    features = vocoder.voice_features(voice.samples, voice.sample_rate_hz, room.interleaved)
+    assert np.isfinite(vocoder.wave(room.interleaved, features, seed=0)).all()
+    assert all(len(rendition.values) % 5 == 0 for own in read_renditions(work).values() for rendition in own)
+    progress.run(work)
+    report = (work / progress.REPORT_FILE).read_text()
+    assert all(name in report for name in ("linguistic", "semantic", "speaker", "tts_lm", "chat_lm", "flow"))
