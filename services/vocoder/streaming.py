@@ -183,8 +183,9 @@ class Streamer:
     def _mel(self, push: Push) -> _Work:
         state, final = push.state, push.final
         pushed = np.asarray(torch.as_tensor(push.tokens).cpu(), dtype=np.int64).reshape(-1)
-        self._flow.check_tokens(pushed)
         state = replace(state, tokens=np.concatenate([state.tokens, pushed]))
+        self._flow.check_tokens(state.tokens)
+        self._flow.check_tokens(push.voice.tokens)
         settings, held = self._settings, held_frames(self._hift)
         frames = self._flow.frame_count(state.first_token + len(state.tokens))
         ready = frames if final else frames - settings.lookahead_frames

@@ -69,10 +69,12 @@ class Vocoder:
             [256 M] float32 samples at 22.05 kHz, M = `flow.frame_count(N)`.
 
         Raises:
-            UnknownTokenError: a token is outside the codec.
+            UnknownTokenError: a token, of the utterance or of the voice, is outside the codec.
             InvalidInputError: no tokens, too few for one frame, or a voice that does not fit.
             InvalidOptionError: a seed outside 0 .. 2^63 - 1.
         """
+        self.flow.check_tokens(tokens)
+        self.flow.check_tokens(voice.tokens)
         frames = self.flow.frame_count(torch.as_tensor(tokens).numel())
         prompt_frames = torch.as_tensor(voice.mel).shape[-2]
         noise = np.concatenate(

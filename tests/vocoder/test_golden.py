@@ -26,7 +26,7 @@ def hift() -> HiFT:
 @pytest.mark.parametrize("name", CASES)
 def test_mel_equals_the_release(flow: Flow, name: str) -> None:
     case = recorded(name)
-    mel = flow.mel(case.arrays["in_token"], case.voice, noise=case.start_noise, released_quirks=True)
+    mel = flow.mel(case.arrays["in_token"], case.voice, noise=case.start_noise)
     report(f"{name} mel", mel, case.arrays["mel"], max_abs=1e-4)
 
 
@@ -34,7 +34,7 @@ def test_mel_equals_the_release(flow: Flow, name: str) -> None:
 def test_bfloat16_mel_is_as_near_as_the_releases_own(name: str) -> None:
     case = recorded(name)
     flow = load_flow(GOLDEN_FOLDER, dtype=torch.bfloat16)
-    mel = flow.mel(case.arrays["in_token"], case.voice, noise=case.start_noise, released_quirks=True)
+    mel = flow.mel(case.arrays["in_token"], case.voice, noise=case.start_noise)
     for reference in ("mel", "mel_bf16ref"):
         difference = (mel - torch.as_tensor(case.arrays[reference])).abs()
         print(f"golden {name} bfloat16 against {reference}: max {difference.max():.2e} mean {difference.mean():.2e}")
@@ -90,6 +90,6 @@ def test_source_equals_the_release_and_decodes_to_its_wave(hift: HiFT, name: str
 @pytest.mark.parametrize("name", CASES)
 def test_tokens_to_wave_equals_the_release_end_to_end(flow: Flow, hift: HiFT, name: str) -> None:
     case = recorded(name)
-    mel = flow.mel(case.arrays["in_token"], case.voice, noise=case.start_noise, released_quirks=True)
+    mel = flow.mel(case.arrays["in_token"], case.voice, noise=case.start_noise)
     wave = hift.wave(mel, phase=case.arrays["phase_vec"], noise=case.source_noise)
     report(f"{name} end to end", wave, case.arrays["wav"], max_abs=5e-3)

@@ -112,8 +112,13 @@ def test_the_state_stays_small() -> None:
 
 
 def test_a_token_outside_the_codec_is_refused_when_it_is_pushed() -> None:
-    with pytest.raises(UnknownTokenError):
-        nano().chunk([5120], nano_voice(), nano().initial_state(1), final=False)
+    voice = nano_voice()
+    wrong_voice = replace(voice, tokens=np.full(5, -1))
+    for tokens, heard in (([5120], voice), ([-1], voice), ([0], wrong_voice)):
+        with pytest.raises(UnknownTokenError):
+            nano().chunk(tokens, heard, nano().initial_state(1), final=False)
+        with pytest.raises(UnknownTokenError):
+            nano().wave(tokens * 5, heard, seed=1)
 
 
 @pytest.mark.parametrize(

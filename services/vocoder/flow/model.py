@@ -1,8 +1,8 @@
 """The flow: speech tokens and a voice -> log-mel, by Euler steps along the estimated velocity.
 
 `Flow` decides how tokens, prompt and noise become one sequence and how guidance is mixed. The arithmetic of the release
-is kept. Its silent clamp of negative ids to 0 is not, unless `released_quirks` asks for it: an id outside the
-vocabulary is an error, because the clamp speaks text ids as if they were speech.
+is kept, its clamp of negative ids to 0 included. That clamp speaks text ids as if they were speech, so whoever serves
+callers asks `check_tokens` first, as the room's `Vocoder` does.
 
     tokens  [prompt P | target N]  -> encoder (jointly) -> stretched apart to [M1 | M2] frames -> mu
     state   noise [M1 | M2]        -> 10 Euler steps under mu, speaker, prompt mel         -> mel, M1 frames cut off
@@ -104,27 +104,24 @@ class Flow(nn.Module):
         return int(tokens / self.config.token_rate_hz * SAMPLE_RATE_HZ / HOP_SAMPLES)
 
     @torch.inference_mode()
-    def mel(
-        self, tokens: ArrayLike, voice: VoiceFeatures, *, noise: ArrayLike | None = None, released_quirks: bool = False
-    ) -> Tensor:
+    def mel(self, tokens: ArrayLike, voice: VoiceFeatures, *, noise: ArrayLike | None = None) -> Tensor:
         """Synthesise the mel of a whole utterance.
 
         Args:
-            tokens: [N] or [1, N] codec values.
+            tokens: [N] or [1, N] codec values; negative ones are read as 0, as released.
             voice: the prompt; it may be empty.
             noise: [1, 80, M1 + M] normal noise for the prompt's and the target's frames; drawn from torch's generator
                 by default.
-            released_quirks: clamp negative ids to 0 as the release does, instead of refusing them.
 
         Returns:
             [1, 80, M] float32 log-mel, M = `frame_count(N)`.
 
         Raises:
-            UnknownTokenError: an id is outside the vocabulary.
+            UnknownTokenError: an id is past the vocabulary.
             InvalidInputError: no tokens, too few for one frame, or a voice or noise of the wrong shape.
         """
-        prompt = self._prompt(voice, released_quirks)
-        ids = self._ids(tokens, released_quirks)
+        prompt = self._prompt(voice)
+        ids = self._ids(tokens)
         frames = self.frame_count(len(ids))
         if frames == 0:
             raise InvalidInputError(f"{len(ids)} speech tokens are too few for one mel frame")
@@ -147,8 +144,8 @@ class Flow(nn.Module):
         Raises:
             UnknownTokenError, InvalidInputError: as `mel`, and a window outside the frames.
         """
-        prompt = self._prompt(voice, False)
-        ids = self._ids(tokens, False)
+        prompt = self._prompt(voice)
+        ids = self._ids(tokens)
         known = self.first_frame(window.first_token)
         if not known <= window.start < window.end <= self.frame_count(window.first_token + len(ids)):
             raise InvalidInputError(f"frames {window.start}..{window.end} are not among those of the tokens given")
@@ -180,26 +177,25 @@ class Flow(nn.Module):
         return math.ceil((first_token + 0.5) / self.tokens_per_frame - 0.5) if first_token else 0
 
     def check_tokens(self, tokens: ArrayLike) -> None:
-        """Raise UnknownTokenError unless every id is within the vocabulary."""
-        self._ids(tokens, False)
+        """Raise UnknownTokenError unless every id is a codec value: neither negative nor past the vocabulary."""
+        ids = torch.as_tensor(tokens)
+        if ids.numel() and int(ids.min()) < 0:
+            raise UnknownTokenError(f"speech token {int(ids.min())} is outside 0..{self.config.vocab_size - 1}")
+        self._ids(ids)
 
-    def _ids(self, tokens: ArrayLike, released_quirks: bool) -> Tensor:
+    def _ids(self, tokens: ArrayLike) -> Tensor:
         ids = torch.as_tensor(tokens).to(device=self.encoder_proj.weight.device, dtype=torch.int64).reshape(-1)
-        if released_quirks:
-            ids = ids.clamp(min=0)
-        if len(ids) and (int(ids.min()) < 0 or int(ids.max()) >= self.config.vocab_size):
-            raise UnknownTokenError(
-                f"a speech token is outside 0..{self.config.vocab_size - 1} (found {int(ids.min())}..{int(ids.max())})"
-            )
-        return ids
+        if len(ids) and int(ids.max()) >= self.config.vocab_size:
+            raise UnknownTokenError(f"speech token {int(ids.max())} is outside 0..{self.config.vocab_size - 1}")
+        return ids.clamp(min=0)
 
-    def _prompt(self, voice: VoiceFeatures, released_quirks: bool) -> _Prompt:
+    def _prompt(self, voice: VoiceFeatures) -> _Prompt:
         weight = self.spk_embed_affine_layer.weight
         tokens, mel, embedding = voice.as_tensors(
             weight.device, speaker_size=self.config.speaker_size, mel_channels=MEL_CHANNELS
         )
         speaker = self.spk_embed_affine_layer(F.normalize(embedding, dim=1).to(weight.dtype))
-        return _Prompt(self._ids(tokens, released_quirks), mel, speaker)
+        return _Prompt(self._ids(tokens), mel, speaker)
 
     def _mu(self, prompt: _Prompt, ids: Tensor, grid: _Grid) -> Tensor:
         """[1, 80, M1 + frames] mean of the flow."""
