@@ -3,7 +3,7 @@
 Pre-norm blocks of relative self-attention and a feed-forward, without convolution and without masks: a whole utterance
 is attended at once. Module names are those of the released flow.pt.
 
-Source: step-audio.md sections 4.1 and 4.2 (espnet's relative positions, CosyVoice 1).
+Source: the encoder and the length regulator of CosyVoice 1 as released (espnet's relative positions).
 """
 
 import math

@@ -13,7 +13,7 @@ Convolutions work on [B, C, T], transformer blocks on [B, T, C]: one transpose a
 are three products: joined into one, their rows would lie further apart, and the attention would lose what the join
 gains. Module names are those of the released flow.pt.
 
-Source: step-audio.md section 4.4.
+Source: cosyvoice/flow/decoder.py of the release.
 """
 
 import math

@@ -7,7 +7,7 @@ callers asks `check_tokens` first, as the room's `Vocoder` does.
     tokens  [prompt P | target N]  -> encoder (jointly) -> stretched apart to [M1 | M2] frames -> mu
     state   noise [M1 | M2]        -> 10 Euler steps under mu, speaker, prompt mel         -> mel, M1 frames cut off
 
-Source: step-audio.md sections 4.1 to 4.3.
+Source: cosyvoice/flow/flow.py and flow_matching.py of the release.
 """
 
 import math

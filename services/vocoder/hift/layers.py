@@ -3,7 +3,7 @@
 Signals run as [B, C, 1, T] in channels-last memory, that is as rows of channels: on a CPU that layout reaches the speed
 of a matrix product, where the plain layout of a one-dimensional convolution stays a third below it.
 
-Source: step-audio.md section 4.7; Snake is x + sin^2(a x) / a (Ziyin and others, 2020).
+Source: cosyvoice/hifigan/generator.py of the release; Snake is x + sin^2(a x) / a (Ziyin and others, 2020).
 """
 
 from collections.abc import Sequence

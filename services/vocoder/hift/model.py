@@ -3,7 +3,7 @@
 Everything random is an argument, so that equal arguments give equal waves; what is not given is drawn from torch's
 generator, as the release draws it.
 
-Source: step-audio.md section 4.7 (CosyVoice's HiFTGenerator).
+Source: HiFTGenerator in cosyvoice/hifigan/generator.py of the release.
 """
 
 import math

@@ -3,7 +3,7 @@
 The phase of the harmonics is the running sum of F0. It is kept as cycles in double precision, one sum a frame: a
 float32 sum over samples drifts audibly within minutes, and a stream must go on where its last chunk stopped.
 
-Source: step-audio.md section 4.7 (HiFTNet's neural source filter).
+Source: cosyvoice/hifigan/generator.py of the release (HiFTNet's neural source filter).
 """
 
 import math

@@ -4,7 +4,7 @@
     source   short-time spectrum -> downsample -> residual block                 ^
     out      magnitude and phase -> inverse short-time transform -> clamp
 
-Source: step-audio.md section 4.7.
+Source: cosyvoice/hifigan/generator.py of the release.
 """
 
 import math

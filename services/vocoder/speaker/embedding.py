@@ -3,7 +3,7 @@
 Features are Kaldi's filter banks of the samples as they are, minus their mean over time. The network's input and output
 are taken by position: their names differ between exports.
 
-Source: step-audio.md section 4.6.
+Source: the speaker embedding of the released CosyVoice front end (CAM++).
 """
 
 from pathlib import Path
