@@ -91,7 +91,7 @@ def test_the_batched_mu_equals_the_rooms_own() -> None:
     voice = VoiceFeatures(tokens[:, :10], torch.zeros(1, prompt_frames, 80), embedding)
     batch = FlowBatch(tokens, 10, torch.zeros(1, 80, prompt_frames + frames), prompt_frames, embedding)
     with torch.inference_mode():
-        own = flow._mu(flow._prompt(voice, False), tokens[0, 10:], _Grid(frames))
+        own = flow._mu(flow._prompt(voice), tokens[0, 10:], _Grid(frames))
         torch.testing.assert_close(batch_mu(flow, batch), own)
 
 
