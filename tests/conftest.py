@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import HealthCheck, settings
 
 KINDS = {"unit", "contract", "golden", "integration", "gpu", "cluster"}
 ROOT = Path(__file__).resolve().parents[1]
@@ -24,8 +25,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_configure() -> None:
-    """Run every test on one thread, so that results do not depend on the machine's cores."""
+    """Run every test on one thread; no property fails because the machine is busy, and CI draws the same examples."""
     torch.set_num_threads(1)
+    patient = [HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
+    settings.register_profile("patient", deadline=None, suppress_health_check=patient, derandomize="CI" in os.environ)
+    settings.load_profile("patient")
 
 
 def golden_file(name: str) -> Path:

@@ -78,7 +78,7 @@ def test_a_special_typed_by_a_user_stays_text(nano: TextTokenizer, typed: str) -
 
 @pytest.mark.unit
 @given(st.text(st.characters(exclude_categories=["Cs"]), max_size=40))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_any_text_survives_encoding(text: str) -> None:
     tokenizer = load_text_tokenizer_once()
     assert tokenizer.decode(tokenizer.encode_text("." + text)) == "." + text.replace("▁", " ")
@@ -86,7 +86,7 @@ def test_any_text_survives_encoding(text: str) -> None:
 
 @pytest.mark.unit
 @given(st.lists(st.integers(68, 6311), max_size=30), st.lists(st.integers(1, 5), min_size=1, max_size=10))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_a_text_decoded_piece_by_piece_is_the_text_decoded_at_once(ids: list[int], sizes: list[int]) -> None:
     tokenizer = load_text_tokenizer_once()
     decoder = tokenizer.stream_decoder()

@@ -42,7 +42,7 @@ def test_features_equal_the_recorded_ones(golden_tokenizer: SpeechTokenizer, cli
 
 
 @pytest.mark.unit
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(length=st.integers(0, 20_000), sizes=st.lists(st.integers(1, 9000), min_size=1, max_size=5))
 def test_pushes_of_any_sizes_give_the_same_rows(length: int, sizes: list[int]) -> None:
     whole = rows_of(front_end(), NOISE[:length], [20_001])

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -84,7 +84,7 @@ def test_a_session_that_does_not_end_keeps_its_rest(encoder: LinguisticEncoder, 
 
 
 @pytest.mark.unit
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40)
 @given(length=st.integers(0, 53_920), sizes=st.lists(st.integers(1, 20_000), min_size=1, max_size=6))
 def test_pushes_of_any_sizes_give_the_offline_codes(
     encoder: LinguisticEncoder, voice: Samples, length: int, sizes: list[int]
@@ -94,7 +94,7 @@ def test_pushes_of_any_sizes_give_the_offline_codes(
 
 
 @pytest.mark.unit
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=15)
 @given(
     at=st.integers(0, 30_000), seed=st.integers(0, 1000), sizes=st.lists(st.integers(100, 9000), min_size=1, max_size=3)
 )

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import soundfile as sf
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -53,7 +53,7 @@ def test_trimming_is_an_option(golden_tokenizer: SpeechTokenizer, voice: Samples
     assert len(trimmed.semantic) == len(prepare(padded, 16_000, trim=True)) // 640 + 1
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=15)
 @given(length=st.integers(1, 53_920), sizes=st.lists(st.integers(200, 30_000), min_size=1, max_size=4))
 def test_pushes_of_any_sizes_give_the_offline_tokens_in_whole_mode(
     golden_tokenizer: SpeechTokenizer, voice: Samples, length: int, sizes: list[int]
@@ -64,7 +64,7 @@ def test_pushes_of_any_sizes_give_the_offline_tokens_in_whole_mode(
     assert np.concatenate(streamed).tolist() == offline.tolist()
 
 
-@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=10)
 @given(sizes=st.lists(st.integers(200, 30_000), min_size=1, max_size=4))
 def test_pushes_of_any_sizes_give_the_same_tokens_in_segmented_mode_with_exact_linguistic_codes(
     golden_tokenizer: SpeechTokenizer, voice: Samples, sizes: list[int]

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -39,7 +39,7 @@ class Recorder(SemanticEncoder):
         return np.zeros(-(-(len(samples_16k) // 160) // 4), np.int64)
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=15)
 @given(length=st.integers(0, 40_000), sizes=st.lists(st.integers(200, 30_000), min_size=1, max_size=4))
 def test_whole_gives_the_offline_codes_for_pushes_of_any_sizes(
     golden_tokenizer: SpeechTokenizer, length: int, sizes: list[int]
@@ -57,7 +57,7 @@ def test_whole_hands_out_a_piece_of_30_s_when_it_is_complete(golden_tokenizer: S
     assert [code for codes in per_push for code in codes] == encoder.encode(NOISE).tolist()
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=15)
 @given(
     plan=st.sampled_from(PLANS),
     length=st.integers(0, 40_000),

@@ -33,7 +33,7 @@ def mel_of(frames: int, seed: int = 0) -> torch.Tensor:
     return torch.nn.functional.interpolate(slow, size=frames, mode="linear") * 3 - 5
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 @given(cuts=st.lists(st.integers(0, FRAMES), max_size=6))
 def test_any_chunking_of_the_mel_gives_the_same_wave(hift: HiFT, cuts: list[int]) -> None:
     mel = mel_of(FRAMES)

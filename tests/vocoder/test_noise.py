@@ -11,7 +11,7 @@ from services.vocoder.noise import mel_noise, prompt_noise, source_noise, source
 pytestmark = pytest.mark.unit
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(start=st.integers(0, 150), length=st.integers(0, 100))
 def test_a_window_hears_what_the_whole_hears(start: int, length: int) -> None:
     whole = mel_noise(5, 80, start=0, end=256)

@@ -31,7 +31,7 @@ def push(
     return chunks
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(
     length=st.integers(0, 90),
     cuts=st.lists(st.floats(0, 1), max_size=8),

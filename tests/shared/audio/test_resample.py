@@ -56,7 +56,7 @@ def test_resampling_is_the_windowed_sinc(from_hz: int, to_hz: int, length: int) 
 
 
 @pytest.mark.unit
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     rates=st.sampled_from(RATES_HZ),
     length=st.integers(0, 3000),

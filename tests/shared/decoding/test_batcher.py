@@ -157,14 +157,14 @@ def check_plan(model: Step1, plan: Plan, *, max_batch: int, budget: int) -> None
 
 @pytest.mark.unit
 @given(plans(40), st.integers(1, 4), st.sampled_from([1, 4, 512]))
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=60, derandomize=True)
 def test_any_mix_of_arrivals_and_cancellations_gives_the_single_runs(plan: Plan, max_batch: int, budget: int) -> None:
     check_plan(TINY, plan, max_batch=max_batch, budget=budget)
 
 
 @pytest.mark.integration
 @given(plans(6312), st.integers(2, 8))
-@settings(max_examples=15, deadline=None, derandomize=True)
+@settings(max_examples=15, derandomize=True)
 def test_any_mix_on_nano_gives_the_single_runs(plan: Plan, max_batch: int) -> None:
     check_plan(nano(), plan, max_batch=max_batch, budget=512)
 
