@@ -24,9 +24,10 @@ from services.shared.codec.codebooks import (
     SEMANTIC_OFFSET,
     SEMANTIC_SIZE,
 )
-from services.shared.decoding import ContinuousBatcher, IdRange, SamplingParams
+from services.shared.decoding import ContinuousBatcher
 from services.shared.nn.step1 import Step1, load_step1
 from services.shared.paths import CHAT_FOLDER, TTS_FOLDER
+from services.shared.sampling import IdRange, SamplingParams
 from services.shared.text import TextTokenizer, load_text_tokenizer
 
 CHECKPOINTS = Path(__file__).resolve().parents[1] / "model_repository" / "checkpoints" / "nano"

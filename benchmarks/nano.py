@@ -22,7 +22,6 @@ import numpy as np
 import torch
 
 from benchmarks.report import machine, table
-from services.lm.prompt import CHAT_SYSTEM_PROMPT
 from services.offline.pipeline import Answer, ChatOptions, OfflinePipeline
 from services.offline.settings import NANO_CHECKPOINTS
 from services.offline.speaking import Speech, SpeechOptions
@@ -30,6 +29,7 @@ from services.offline.timing import RoomTime
 from services.shared.audio.files import read_audio
 from services.shared.audio.resample import resample
 from services.shared.errors import GenerationError
+from services.shared.prompt.chat import CHAT_SYSTEM_PROMPT
 
 QUESTIONS: Final = Path(__file__).parent / "data" / "nano_questions"
 KINDS: Final = {"demo": "seen phrasing (picked)", "held-out": "held-out phrasing"}

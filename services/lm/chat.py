@@ -15,9 +15,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from services.lm.prompt import Message, SpeechContent, build_asr_prompt, build_chat_prompt
-from services.shared.decoding import ContinuousBatcher, SamplingParams, load_language_model, with_checkpoint_defaults
+from services.shared.decoding import ContinuousBatcher, load_language_model
 from services.shared.errors import EmptyReplyError
+from services.shared.prompt.chat import Message, SpeechContent, build_asr_prompt, build_chat_prompt
+from services.shared.sampling import SamplingParams, with_checkpoint_defaults
 from services.shared.text import TextTokenizer
 
 CHAT_PARAMS: Final = SamplingParams(max_new_tokens=2048, temperature=0.7, top_p=0.9, top_k=50)

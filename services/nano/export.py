@@ -30,9 +30,9 @@ from services.shared.paths import (
     TTS_FOLDER,
     VOCODER_FOLDER,
 )
+from services.shared.voices import VoiceRegistry
 from services.tokenizer import load_speech_tokenizer
 from services.tts.speech_lm import load_speech_lm
-from services.tts.voices import VoiceRegistry
 from services.vocoder import load_vocoder
 from services.vocoder.config import HIFT_FILE
 

@@ -15,7 +15,6 @@ from typing import Final
 import numpy as np
 import torch
 
-from services.lm.prompt import Message, SpeechContent
 from services.offline.rooms import Rooms
 from services.offline.speaking import Speaker, Speech, SpeechOptions
 from services.offline.timing import RoomTime, Stopwatch
@@ -23,9 +22,10 @@ from services.shared.audio.files import Audio
 from services.shared.audio.pcm import as_mono
 from services.shared.codec import GROUP_MS, TOKEN_RATE_HZ
 from services.shared.errors import EmptyAudioError, EmptyReplyError, NothingToSpeakError, PromptTooLongError, TextError
+from services.shared.prompt.chat import Message, SpeechContent
+from services.shared.prompt.speech import speakable
+from services.shared.prompt.speech.clauses import split_clauses
 from services.tokenizer import SpeechTokens
-from services.tts.clauses import split_clauses
-from services.tts.prompt import speakable
 
 SILENT_PEAK: Final = 1e-3
 """A recording that never exceeds -60 dBFS holds nothing to answer."""

@@ -20,10 +20,10 @@ from services.offline.timing import Stopwatch
 from services.shared.errors import MissingFileError
 from services.shared.nn.step1 import read_step1_config
 from services.shared.paths import CHAT_FOLDER, MUSIC_VOCODER_FOLDER, TOKENIZER_FOLDER, TTS_FOLDER, VOCODER_FOLDER
+from services.shared.prompt.speech import VoicePrompt
+from services.shared.voices import Voice, VoiceRegistry
 from services.tokenizer import SpeechTokenizer, load_speech_tokenizer
-from services.tts.prompt import VoicePrompt
 from services.tts.speech_lm import SpeechLm, load_speech_lm
-from services.tts.voices import Voice, VoiceRegistry
 from services.vocoder import Vocoder, VoiceFeatures, load_vocoder
 
 Room = TypeVar("Room")

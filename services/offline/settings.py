@@ -6,8 +6,8 @@ from typing import Any, Final, Literal
 from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from services.lm.prompt import CHAT_SYSTEM_PROMPT
 from services.shared.errors import InvalidOptionError
+from services.shared.prompt.chat import CHAT_SYSTEM_PROMPT
 
 NANO_CHECKPOINTS: Final = Path(__file__).resolve().parents[2] / "model_repository" / "checkpoints" / "nano"
 

@@ -16,9 +16,9 @@ from services.offline.rooms import PreparedVoice, Rooms
 from services.offline.timing import Stopwatch
 from services.shared.audio.resample import resample
 from services.shared.codec import GROUP_MS, GROUP_TOKENS
+from services.shared.codec.alignment import Repairs
 from services.shared.errors import GenerationError, InvalidOptionError
-from services.tts.alignment import Repairs
-from services.tts.prompt import is_music
+from services.shared.prompt.speech import is_music
 from services.vocoder import change_speed, change_volume
 from services.vocoder.config import SAMPLE_RATE_HZ
 from services.vocoder.effects import MAX_SPEED, MIN_SPEED

@@ -16,16 +16,17 @@ from typing import Final, Protocol
 import torch
 
 from services.shared.codec import TOKEN_RATE_HZ
-from services.shared.decoding import FinishReason, SamplingParams, load_language_model, with_checkpoint_defaults
+from services.shared.codec.alignment import Repairs, SpeechAligner
+from services.shared.decoding import load_language_model
 from services.shared.errors import (
     EmptyReplyError,
     GenerationError,
     NothingToSpeakError,
     PromptTooLongError,
 )
-from services.tts.alignment import Repairs, SpeechAligner
-from services.tts.prompt import PromptTokenizer, VoicePrompt, build_prompt, speakable
-from services.tts.speech_length import estimate_speech_s, max_speech_s
+from services.shared.prompt.speech import PromptTokenizer, VoicePrompt, build_prompt, speakable
+from services.shared.prompt.speech.speech_length import estimate_speech_s, max_speech_s
+from services.shared.sampling import FinishReason, SamplingParams, with_checkpoint_defaults
 
 MAX_TOTAL_TOKENS: Final = 8192
 """Prompt and speech together, as released; the checkpoint's own limit counts when it is lower."""

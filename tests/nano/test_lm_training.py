@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 
-from services.lm.prompt.system_prompts import CHAT_SYSTEM_PROMPT
 from services.nano.domain import build_domain
 from services.nano.lm.chat import ChatExamples, reply_ids
 from services.nano.lm.codes import code_starts, near_values, shaken, starting_vectors, used_values, with_pairs
@@ -15,8 +14,9 @@ from services.nano.tokens.stage import BASE
 from services.nano.tokens.store import Rendition
 from services.nano.tokens.vocabulary import write_vocabulary
 from services.shared.nn.step1 import Step1, Step1Config
+from services.shared.prompt.chat.system_prompts import CHAT_SYSTEM_PROMPT
+from services.shared.prompt.speech.system_prompts import SPEAKER_PROMPT
 from services.shared.text import TextTokenizer, load_text_tokenizer
-from services.tts.prompt.system_prompts import SPEAKER_PROMPT
 
 pytestmark = pytest.mark.unit
 

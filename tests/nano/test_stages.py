@@ -22,9 +22,9 @@ from services.nano.training import batches, recorded
 from services.nano.training.loop import Budget
 from services.nano.training.recorded import RATE_HZ, read_clips
 from services.shared.paths import CHAT_FOLDER, TOKENIZER_FOLDER, TTS_FOLDER, VOCODER_FOLDER
+from services.shared.voices import VoiceRegistry
 from services.tokenizer import load_speech_tokenizer
 from services.tts.speech_lm import load_speech_lm
-from services.tts.voices import VoiceRegistry
 from services.vocoder import load_vocoder
 
 pytestmark = pytest.mark.integration

@@ -11,6 +11,7 @@ from services.offline.rooms import PreparedVoice, Rooms
 from services.offline.speaking import MAX_ATTEMPTS, PIECE_TOKENS, Speaker, SpeechOptions
 from services.offline.timing import Stopwatch
 from services.shared.audio.files import Audio
+from services.shared.codec.alignment import Repairs
 from services.shared.errors import (
     GenerationError,
     InvalidOptionError,
@@ -19,10 +20,9 @@ from services.shared.errors import (
     StepAudioError,
     VoiceNotFoundError,
 )
-from services.tts.alignment import Repairs
-from services.tts.prompt import VoicePrompt
+from services.shared.prompt.speech import VoicePrompt
+from services.shared.voices import Voice, VoiceRegistry
 from services.tts.speech_lm import SpeechParams
-from services.tts.voices import Voice, VoiceRegistry
 from services.vocoder import VoiceFeatures
 from services.vocoder.config import SAMPLE_RATE_HZ
 

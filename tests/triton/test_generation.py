@@ -8,7 +8,7 @@ from contextlib import aclosing
 
 import pytest
 
-from services.shared.decoding import ContinuousBatcher, IdRange, SamplingParams
+from services.shared.decoding import ContinuousBatcher
 from services.shared.errors import (
     CancelledRequestError,
     DeadlineExceededError,
@@ -20,6 +20,7 @@ from services.shared.errors import (
 )
 from services.shared.nn.step1 import load_step1
 from services.shared.paths import CHAT_FOLDER, TTS_FOLDER
+from services.shared.sampling import IdRange, SamplingParams
 from services.shared.triton import ModelSpec, RequestContext
 from services.shared.triton.client import TritonClient
 from services.shared.triton.specs import STEP1_CHAT, STEP1_TTS

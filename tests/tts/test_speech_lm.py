@@ -5,7 +5,6 @@ from collections.abc import Generator, Sequence
 
 import pytest
 
-from services.shared.decoding import FinishReason, SamplingParams
 from services.shared.errors import (
     EmptyReplyError,
     GenerationError,
@@ -15,12 +14,13 @@ from services.shared.errors import (
     TextInSpeechError,
 )
 from services.shared.paths import TTS_FOLDER
-from services.tts.prompt import VoicePrompt, build_prompt
-from services.tts.speech_length import estimate_speech_s, max_speech_s
+from services.shared.prompt.speech import VoicePrompt, build_prompt
+from services.shared.prompt.speech.speech_length import estimate_speech_s, max_speech_s
+from services.shared.sampling import FinishReason, SamplingParams
+from services.shared.voices import VoiceRegistry
 from services.tts.speech_lm import SpeechLm, SpeechParams, load_speech_lm
-from services.tts.voices import VoiceRegistry
 from tests.conftest import NANO
-from tests.tts.test_prompt import StubTokenizer
+from tests.shared.prompt.test_speech_prompt import StubTokenizer
 
 OFFSET = StubTokenizer.audio_offset
 GROUP = [3, 700, 1024, 2048, 5119]

@@ -12,14 +12,14 @@ from typing import Final, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from services.lm.prompt import Message, SpeechContent, build_asr_prompt, build_chat_prompt
-from services.lm.prompt.system_prompts import CHAT_SYSTEM_PROMPT
 from services.nano.domain import Domain
 from services.nano.grammar import CALL_END, CALL_START, FILLER, Item
 from services.nano.lm.codes import shaken
 from services.nano.lm.task import Example
 from services.nano.tokens.store import Rendition
 from services.nano.training.recorded import Clip
+from services.shared.prompt.chat import Message, SpeechContent, build_asr_prompt, build_chat_prompt
+from services.shared.prompt.chat.system_prompts import CHAT_SYSTEM_PROMPT
 from services.shared.text import TextTokenizer
 
 _TEXT_SHARE, _HEARD_SHARE = 0.15, 0.35

@@ -18,8 +18,8 @@ from services.nano.tokens.vocabulary import SPEAKERS
 from services.nano.training.recorded import Clip
 from services.shared.codec.codebooks import GROUP_TOKENS
 from services.shared.errors import MissingFileError
+from services.shared.prompt.speech import VoicePrompt, build_prompt
 from services.shared.text import TextTokenizer
-from services.tts.prompt import VoicePrompt, build_prompt
 
 PROMPT_S: Final = (1.2, 2.6)
 """Length of a clip that stands for a voice."""

@@ -16,13 +16,13 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
-from services.lm.prompt.system_prompts import ASR_SYSTEM_PROMPT, CHAT_SYSTEM_PROMPT, STYLE_TAG_SYSTEM_PROMPT
 from services.nano.domain import STYLE_TAGS, Domain
 from services.nano.grammar import CALL_END, CALL_START, FILLER
 from services.shared.codec.codebooks import CODEC_SIZE
+from services.shared.prompt.chat.system_prompts import ASR_SYSTEM_PROMPT, CHAT_SYSTEM_PROMPT, STYLE_TAG_SYSTEM_PROMPT
+from services.shared.prompt.speech.system_prompts import HUMMING_PROMPT, NARRATOR_PROMPT, RAP_PROMPT, SPEAKER_PROMPT
 from services.shared.text.pieces import PieceKind, read_pieces
 from services.shared.text.tokenizer import CONFIG_FILE, MODEL_FILE
-from services.tts.prompt.system_prompts import HUMMING_PROMPT, NARRATOR_PROMPT, RAP_PROMPT, SPEAKER_PROMPT
 
 SPEAKERS: Final = {"Nano": "af_heart", "Tingting": "af_heart", "Mike": "am_michael"}
 """Names of the voices, and the recorded voice of each; the released system's default name is one of them."""

@@ -20,11 +20,11 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from services.shared.decoding.engine import FinishReason, RequestId, StepOutput
-from services.shared.decoding.params import SamplingParams
+from services.shared.decoding.engine import RequestId, StepOutput
 from services.shared.decoding.sampling import TokenChooser, choose_tokens
 from services.shared.errors import GenerationError, InvalidOptionError, PromptTooLongError
 from services.shared.nn.step1 import Step1
+from services.shared.sampling import FinishReason, SamplingParams
 
 _PREFILL_BUDGET_TOKENS: Final = 512
 """Prompt tokens after which a step reads no further piece: it bounds how long running requests wait for new ones."""

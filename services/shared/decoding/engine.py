@@ -10,24 +10,12 @@ reach many callers, is decided around it.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import NewType, Protocol
 
-from services.shared.decoding.params import SamplingParams
 from services.shared.errors import StepAudioError
+from services.shared.sampling import FinishReason, SamplingParams
 
 RequestId = NewType("RequestId", int)
-
-
-class FinishReason(StrEnum):
-    """Why a request ended."""
-
-    STOP = "stop"
-    """The model gave a stop id."""
-    LENGTH = "length"
-    """max_new_tokens, or the end of the model's context, was reached; every token was delivered."""
-    CANCELLED = "cancelled"
-    ERROR = "error"
 
 
 @dataclass(frozen=True, slots=True)

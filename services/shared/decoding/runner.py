@@ -17,9 +17,9 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
-from services.shared.decoding.engine import Engine, FinishReason, RequestId, StepOutput
-from services.shared.decoding.params import SamplingParams
+from services.shared.decoding.engine import Engine, RequestId, StepOutput
 from services.shared.errors import GenerationError
+from services.shared.sampling import FinishReason, SamplingParams
 
 _LOG: Final = logging.getLogger(__name__)
 _CHECK_INTERVAL_S: Final = 0.01

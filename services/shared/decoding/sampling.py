@@ -18,8 +18,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from services.shared.decoding.params import SamplingParams
 from services.shared.errors import GenerationError
+from services.shared.sampling import SamplingParams
 
 REPETITION_WINDOW_TOKENS: Final = 10
 _TIMES_IN_WINDOW: Final = 2

@@ -13,10 +13,11 @@ import numpy as np
 import torch
 import triton_python_backend_utils as pb
 
-from services.shared.decoding import ContinuousBatcher, Engine, EngineRunner, FinishReason, IdRange, SamplingParams
+from services.shared.decoding import ContinuousBatcher, Engine, EngineRunner
 from services.shared.decoding.engine import StepOutput
 from services.shared.errors import CancelledRequestError
 from services.shared.nn.step1 import Step1, load_step1
+from services.shared.sampling import FinishReason, IdRange, SamplingParams
 from services.shared.serving.ingress import RoomRequest, outcome, read_request, refuse, respond
 from services.shared.serving.room import Room
 from services.shared.serving.settings import RoomSettings

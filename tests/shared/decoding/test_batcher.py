@@ -11,15 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from services.shared.decoding import (
-    ContinuousBatcher,
-    Engine,
-    FinishReason,
-    IdRange,
-    RequestId,
-    SamplingParams,
-    StepOutput,
-)
+from services.shared.decoding import ContinuousBatcher, Engine, RequestId, StepOutput
 from services.shared.decoding import (
     batcher as batcher_module,
 )
@@ -32,6 +24,7 @@ from services.shared.errors import (
 )
 from services.shared.nn.step1 import KeyValueCache, Step1, load_step1
 from services.shared.paths import CHAT_FOLDER
+from services.shared.sampling import FinishReason, IdRange, SamplingParams
 from services.shared.text import load_text_tokenizer
 from tests.conftest import NANO, golden_file
 from tests.shared.step1.tiny import tiny_step1

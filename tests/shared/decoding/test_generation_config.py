@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from services.shared.decoding import SamplingParams, with_checkpoint_defaults
 from services.shared.errors import CorruptFileError
+from services.shared.sampling import SamplingParams, with_checkpoint_defaults
 
 pytestmark = pytest.mark.unit
 

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from services.shared.decoding import IdRange, SamplingParams
 from services.shared.errors import InvalidOptionError
+from services.shared.sampling import IdRange, SamplingParams
 
 pytestmark = pytest.mark.unit
 

@@ -6,8 +6,9 @@ from contextlib import aclosing
 
 import pytest
 
-from services.shared.decoding import EngineRunner, FinishReason, RequestId, SamplingParams, StepOutput
+from services.shared.decoding import EngineRunner, RequestId, StepOutput
 from services.shared.errors import GenerationError
+from services.shared.sampling import FinishReason, SamplingParams
 
 pytestmark = pytest.mark.unit
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from services.shared.decoding import IdRange, SamplingParams
 from services.shared.decoding.sampling import TokenChooser, choose_tokens, repeated_id
 from services.shared.errors import GenerationError
+from services.shared.sampling import IdRange, SamplingParams
 from tests.conftest import golden_file, report
 
 LOGITS = torch.tensor([0.0, 3.0, 1.0, 2.0, -1.0])  # by likelihood: ids 1, 3, 2, 0, 4

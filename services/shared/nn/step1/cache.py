@@ -14,7 +14,7 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from services.shared.nn.step1.config import Step1Config
+from services.shared.step1_config import Step1Config
 
 _CAPACITY_STEP_TOKENS: Final = 256
 

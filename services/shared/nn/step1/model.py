@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from services.shared.errors import InvalidInputError, PromptTooLongError, UnknownTokenError
 from services.shared.nn.step1.alibi import alibi_slopes, sqrt_alibi_bias
 from services.shared.nn.step1.cache import KeyValueCache
-from services.shared.nn.step1.config import Step1Config
+from services.shared.step1_config import Step1Config
 
 IdMatrix = Tensor | NDArray[np.int32] | NDArray[np.int64] | Sequence[Sequence[int]]
 """Ids [B, T]."""

@@ -19,8 +19,8 @@ from torch import Tensor
 from services.shared.errors import CorruptFileError, MissingFileError
 from services.shared.files import read_json, require_file
 from services.shared.nn.checkpoint import load_strictly
-from services.shared.nn.step1.config import read_step1_config
 from services.shared.nn.step1.model import Step1
+from services.shared.step1_config import read_step1_config
 
 WEIGHTS_FILE: Final = "model.safetensors"
 INDEX_FILE: Final = "model.safetensors.index.json"

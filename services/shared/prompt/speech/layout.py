@@ -16,8 +16,8 @@ from typing import Protocol
 
 from services.shared.codec import CODEC_SIZE
 from services.shared.errors import UnknownTokenError
-from services.tts.prompt.system_prompts import HUMMING_PROMPT, NARRATOR_PROMPT, RAP_PROMPT, SPEAKER_PROMPT
-from services.tts.prompt.tags import HUMMING_TAG, is_music
+from services.shared.prompt.speech.system_prompts import HUMMING_PROMPT, NARRATOR_PROMPT, RAP_PROMPT, SPEAKER_PROMPT
+from services.shared.prompt.speech.tags import HUMMING_TAG, is_music
 
 
 class PromptTokenizer(Protocol):

@@ -17,7 +17,7 @@ from services.shared.errors import (
     VoiceNotFoundError,
 )
 from services.shared.paths import TTS_FOLDER
-from services.tts.voices import MAX_CLIP_S, MIN_CLIP_S, VoiceRegistry
+from services.shared.voices import MAX_CLIP_S, MIN_CLIP_S, VoiceRegistry
 from tests.conftest import NANO, published_file
 
 pytestmark = pytest.mark.unit

@@ -5,9 +5,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.shared.errors import InvalidOptionError, NothingToSpeakError
-from services.tts.clauses import ClauseLimits, ClauseSplitter, split_clauses
-from services.tts.prompt.tags import is_speakable_character
-from services.tts.speech_length import estimate_speech_s
+from services.shared.prompt.speech.clauses import ClauseLimits, ClauseSplitter, split_clauses
+from services.shared.prompt.speech.speech_length import estimate_speech_s
+from services.shared.prompt.speech.tags import is_speakable_character
 
 pytestmark = pytest.mark.unit
 

@@ -6,7 +6,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from services.lm.prompt import (
+from services.shared.codec.text_form import from_text
+from services.shared.errors import InvalidInputError, InvalidOptionError, TextError, UnknownTokenError
+from services.shared.paths import CHAT_FOLDER
+from services.shared.prompt.chat import (
     ASR_SYSTEM_PROMPT,
     CHAT_SYSTEM_PROMPT,
     STYLE_TAG_SYSTEM_PROMPT,
@@ -15,9 +18,6 @@ from services.lm.prompt import (
     build_asr_prompt,
     build_chat_prompt,
 )
-from services.shared.codec.text_form import from_text
-from services.shared.errors import InvalidInputError, InvalidOptionError, TextError, UnknownTokenError
-from services.shared.paths import CHAT_FOLDER
 from services.shared.text import TextTokenizer, load_text_tokenizer
 from tests.conftest import DATA, NANO, published_file
 

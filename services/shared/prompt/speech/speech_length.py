@@ -9,7 +9,7 @@ import unicodedata
 from collections.abc import Iterable
 from typing import Final
 
-from services.tts.prompt.tags import is_music, leading_tags
+from services.shared.prompt.speech.tags import is_music, leading_tags
 
 IDEOGRAPH_S: Final = 0.23
 KANA_S: Final = 0.14

@@ -8,9 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from services.shared.decoding.params import SamplingParams
 from services.shared.errors import CorruptFileError, InvalidOptionError
 from services.shared.files import read_json
+from services.shared.sampling.params import SamplingParams
 
 GENERATION_FILE: Final = "generation_config.json"
 

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from services.tts.prompt import is_music, leading_tag, leading_tags, speakable, voice_entry
+from services.shared.prompt.speech import is_music, leading_tag, leading_tags, speakable, voice_entry
 from tests.conftest import golden_file
 
 

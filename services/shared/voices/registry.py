@@ -29,7 +29,7 @@ from services.shared.errors import (
 )
 from services.shared.files import read_json
 from services.shared.paths import SPEAKERS_FILE, SPEAKERS_FOLDER
-from services.tts.prompt.tags import MUSIC_TAGS, speakable, voice_entry
+from services.shared.prompt.speech.tags import MUSIC_TAGS, speakable, voice_entry
 
 MIN_CLIP_S = 0.5
 """Below this a clip holds too few tokens to give a voice (the shortest published clip has 1.3 s)."""

@@ -8,8 +8,7 @@ import pytest
 
 from services.shared.errors import UnknownTokenError
 from services.shared.paths import TTS_FOLDER
-from services.shared.text import load_text_tokenizer
-from services.tts.prompt import (
+from services.shared.prompt.speech import (
     HUMMING_PROMPT,
     NARRATOR_PROMPT,
     RAP_PROMPT,
@@ -17,6 +16,7 @@ from services.tts.prompt import (
     VoicePrompt,
     build_prompt,
 )
+from services.shared.text import load_text_tokenizer
 from tests.conftest import NANO, golden_file, published_file
 
 

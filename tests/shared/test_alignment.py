@@ -5,8 +5,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.shared.codec import CODEC_SIZE, SEMANTIC_OFFSET, deinterleave
+from services.shared.codec.alignment import MAX_FAULT_SHARE, MAX_FREE_FAULTS, Repairs, SpeechAligner
 from services.shared.errors import MisalignedSpeechError, TextInSpeechError
-from services.tts.alignment import MAX_FAULT_SHARE, MAX_FREE_FAULTS, Repairs, SpeechAligner
 
 pytestmark = pytest.mark.unit
 

@@ -11,9 +11,9 @@ Source: stepaudio.py of the release; the leading <s> by the tokenizer's rule.
 
 from collections.abc import Sequence
 
-from services.lm.prompt.messages import TURN_NAMES, Message, SpeechContent
-from services.lm.prompt.system_prompts import ASR_SYSTEM_PROMPT
 from services.shared.errors import InvalidInputError
+from services.shared.prompt.chat.messages import TURN_NAMES, Message, SpeechContent
+from services.shared.prompt.chat.system_prompts import ASR_SYSTEM_PROMPT
 from services.shared.text import TextTokenizer
 
 

@@ -16,8 +16,8 @@ from enum import IntEnum
 from typing import Final
 
 from services.shared.errors import InvalidOptionError, NothingToSpeakError
-from services.tts.prompt.tags import LONGEST_CARRIED_TAG, leading_tags, speakable
-from services.tts.speech_length import character_speech_s, is_east_asian
+from services.shared.prompt.speech.speech_length import character_speech_s, is_east_asian
+from services.shared.prompt.speech.tags import LONGEST_CARRIED_TAG, leading_tags, speakable
 
 _SENTENCE_MARKS: Final = frozenset("。！？｡!?‽\n")
 _FULL_STOPS: Final = frozenset(".．")

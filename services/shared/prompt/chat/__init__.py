@@ -1,0 +1,15 @@
+"""What the chat model reads: a conversation as token ids."""
+
+from services.shared.prompt.chat.builder import build_asr_prompt, build_chat_prompt
+from services.shared.prompt.chat.messages import Message, SpeechContent
+from services.shared.prompt.chat.system_prompts import ASR_SYSTEM_PROMPT, CHAT_SYSTEM_PROMPT, STYLE_TAG_SYSTEM_PROMPT
+
+__all__ = [
+    "ASR_SYSTEM_PROMPT",
+    "CHAT_SYSTEM_PROMPT",
+    "STYLE_TAG_SYSTEM_PROMPT",
+    "Message",
+    "SpeechContent",
+    "build_asr_prompt",
+    "build_chat_prompt",
+]

@@ -1,0 +1,7 @@
+"""How tokens are chosen and when they end: what a caller asks of a language model, free of torch and of any engine."""
+
+from services.shared.sampling.finish import FinishReason
+from services.shared.sampling.generation_config import with_checkpoint_defaults
+from services.shared.sampling.params import IdRange, SamplingParams
+
+__all__ = ["FinishReason", "IdRange", "SamplingParams", "with_checkpoint_defaults"]
