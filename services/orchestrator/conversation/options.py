@@ -1,0 +1,119 @@
+"""Everything of a conversation that its caller may choose: the core's form of `SessionOptions`, with the defaults.
+
+Values that came from outside are checked where they come in; here they are taken as they are.
+Source: the ranges and meanings are those of options.proto and turn_taking.proto.
+"""
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+
+class EndpointingMode(StrEnum):
+    """What ends the user's turn."""
+
+    SILENCE = "silence"
+    TURN_MODEL = "turn_model"
+    MANUAL = "manual"
+
+
+class ContextOverflow(StrEnum):
+    """What is done with the oldest turns of a history that is too long."""
+
+    DROP_OLDEST = "drop_oldest"
+    SUMMARISE = "summarise"
+
+
+@dataclass(frozen=True, slots=True)
+class VoiceOptions:
+    """Who speaks, and how; an empty voice is the server's default one, no seed draws one for each reply."""
+
+    voice_id: str = ""
+    speed: float = 1.0
+    volume: float = 1.0
+    seed: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationOptions:
+    """How text is generated; what is None is the checkpoint's own."""
+
+    max_new_tokens: int = 512
+    temperature: float | None = None
+    top_p: float | None = None
+    top_k: int | None = None
+    seed: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class VoiceActivityOptions:
+    """Finding speech in the audio."""
+
+    threshold: float = 0.5
+    min_speech_ms: int = 96
+    pre_roll_ms: int = 320
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointingOptions:
+    """Ending the user's turn, in one state of the agent."""
+
+    pause_ms: int = 200
+    complete_silence_ms: int = 700
+    max_silence_ms: int = 2000
+    complete_threshold: float = 0.5
+    adapt_to_caller: bool = False
+    one_word_silence_ms: int = 0
+    spelling_silence_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class BargeInOptions:
+    """The user speaking into the agent's reply."""
+
+    enabled: bool = False
+    min_speech_ms: int = 256
+    ignore_back_channels: bool = False
+    false_interruption_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class SpeculationOptions:
+    """Replies prepared at a pause."""
+
+    enabled: bool = False
+    max_per_turn: int = 4
+
+
+@dataclass(frozen=True, slots=True)
+class TurnTakingOptions:
+    """All knobs of turn taking."""
+
+    mode: EndpointingMode = EndpointingMode.SILENCE
+    voice_activity: VoiceActivityOptions = VoiceActivityOptions()
+    while_idle: EndpointingOptions = EndpointingOptions()
+    while_replying: EndpointingOptions = EndpointingOptions()
+    while_tool_running: EndpointingOptions = EndpointingOptions()
+    barge_in: BargeInOptions = BargeInOptions()
+    speculation: SpeculationOptions = SpeculationOptions()
+    max_utterance_ms: int = 30_000
+
+
+@dataclass(frozen=True, slots=True)
+class ContextOptions:
+    """What happens to a history that outgrows the model's context; no limit of its own is the model's."""
+
+    max_context_tokens: int | None = None
+    overflow: ContextOverflow = ContextOverflow.DROP_OLDEST
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """Everything of a conversation that can change while it runs."""
+
+    voice: VoiceOptions = VoiceOptions()
+    generation: GenerationOptions = GenerationOptions()
+    turn_taking: TurnTakingOptions = field(default_factory=TurnTakingOptions)
+    context: ContextOptions = ContextOptions()
+    system_prompt: str = ""
+    partial_transcripts: bool = False
+    style_tags: bool = False

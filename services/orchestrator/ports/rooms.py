@@ -1,0 +1,205 @@
+"""The rooms as the orchestrator needs them: words and samples pass, ids and tensors do not.
+
+Every call carries whose work it is. Cancelling the task that awaits, or closing a stream, reaches the room's engine.
+Samples and features are arrays that this module never looks into.
+"""
+
+from collections.abc import AsyncGenerator, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeAlias
+
+from services.orchestrator.conversation.options import GenerationOptions
+from services.orchestrator.conversation.record import Role
+
+Samples: TypeAlias = Any  # float32 [N], -1..1: an array, and arrays are not this module's business
+Features: TypeAlias = Any  # a float32 array that passes from one room to another
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """Whose work a request is.
+
+    Attributes:
+        session: id of the conversation; empty for work that belongs to none.
+        turn: number of the turn in it.
+        epoch: rooms drop work of an older epoch of the session.
+        traceparent: W3C trace context of the turn; empty where nothing is traced.
+    """
+
+    session: str = ""
+    turn: int = 0
+    epoch: int = 0
+    traceparent: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class SpeechTokens:
+    """Speech in a message: codec values 0..5119, whole groups of five."""
+
+    tokens: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ChatMessage:
+    """One message as the chat model reads it."""
+
+    role: Role
+    content: str | SpeechTokens
+
+
+@dataclass(frozen=True, slots=True)
+class TextPiece:
+    """A piece of a reply's text.
+
+    Attributes:
+        text: whole characters, perhaps none (only with `tokens`).
+        tokens: that the model generated for it.
+        finish_reason: "stop" or "length" with the last piece, else empty.
+    """
+
+    text: str
+    tokens: int
+    finish_reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PreparedVoice:
+    """A voice, ready for the speech model and the vocoder.
+
+    Attributes:
+        voice_id: its id.
+        speaker: the name that the speech model knows it by; empty for a clone.
+        transcript: what its clip says.
+        tokens: the clip's codec values.
+        mel: of the clip, [T, 80].
+        embedding: of the clip, [192].
+    """
+
+    voice_id: str
+    speaker: str
+    transcript: str
+    tokens: tuple[int, ...]
+    mel: Features
+    embedding: Features
+
+
+class Utterance(Protocol):
+    """Speech that is tokenized while it is spoken. Calls come one at a time."""
+
+    async def push(self, samples: Samples) -> None:
+        """Hear the next samples at 16 kHz.
+
+        Raises:
+            RoomUnavailableError: the tokenizer is gone. A later call tries again from the utterance's first sample,
+                which the adapter keeps, so the caller may go on.
+        """
+
+    async def finish(self) -> tuple[int, ...]:
+        """End the utterance and give all its tokens; none if it is shorter than one group.
+
+        Raises:
+            RoomUnavailableError, DeadlineExceededError: the tokenizer is gone, also after another try.
+        """
+
+    async def abandon(self) -> None:
+        """Let go of the utterance; it never fails."""
+
+
+class Tokenizer(Protocol):
+    """The tokenizer room."""
+
+    def listen(self, work: Work) -> Utterance:
+        """Begin an utterance; nothing is sent yet."""
+
+
+class ChatModel(Protocol):
+    """The lm room."""
+
+    @property
+    def context_tokens(self) -> int:
+        """Longest prompt and reply together."""
+
+    def prompt_tokens(self, messages: Sequence[ChatMessage]) -> int:
+        """Tokens of the prompt that these messages make."""
+
+    def reply(
+        self, messages: Sequence[ChatMessage], options: GenerationOptions, work: Work
+    ) -> AsyncGenerator[TextPiece, None]:
+        """Give the assistant's next turn, as it is generated; closing it cancels.
+
+        Raises:
+            PromptTooLongError: prompt and one token exceed the context.
+            RoomUnavailableError, DeadlineExceededError, OverloadedError, GenerationError: as they say.
+        """
+
+    async def transcribe(self, tokens: Sequence[int], work: Work) -> str:
+        """Write down what was said: codec values to words, none if nothing was understood. Raises as `reply`."""
+
+
+class SpeechModel(Protocol):
+    """The tts room."""
+
+    def speak(
+        self, clause: str, voice: PreparedVoice, *, seed: int, work: Work
+    ) -> AsyncGenerator[tuple[int, ...], None]:
+        """Speak one clause, its style tags in front: whole groups of codec values as they are generated.
+
+        Raises:
+            NothingToSpeakError: the clause has no speakable character.
+            GenerationError: what came is no speech; another seed may do better.
+            RoomUnavailableError, DeadlineExceededError, OverloadedError: as they say.
+        """
+
+
+class SpeechStream(Protocol):
+    """One stream of speech tokens to samples. Calls come one at a time."""
+
+    async def push(self, tokens: Sequence[int], *, last: bool) -> Samples:
+        """Voice the next tokens.
+
+        Args:
+            tokens: codec values, perhaps none with `last`.
+            last: no tokens follow; everything that is left comes out.
+
+        Returns:
+            float32 [N] at `Vocoder.sample_rate_hz`, perhaps empty while tokens gather.
+
+        Raises:
+            RoomUnavailableError, DeadlineExceededError: also after another try; the stream may be pushed again.
+        """
+
+
+class Vocoder(Protocol):
+    """The vocoder room."""
+
+    @property
+    def sample_rate_hz(self) -> int:
+        """Of the samples it makes."""
+
+    def open(self, voice: PreparedVoice, *, seed: int, work: Work) -> SpeechStream:
+        """Begin a stream; nothing is sent yet. The same tokens, voice and seed give the same samples."""
+
+
+class VoiceMaker(Protocol):
+    """Makes voices from clips, with the tokenizer and the speaker encoder."""
+
+    async def prepare(
+        self, voice_id: str, *, speaker: str, transcript: str, samples: Samples, sample_rate_hz: int
+    ) -> PreparedVoice:
+        """Listen to a clip.
+
+        Raises:
+            EmptyAudioError: there is too little speech in it.
+            RoomUnavailableError, DeadlineExceededError: a room is gone.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class Rooms:
+    """All of them."""
+
+    tokenizer: Tokenizer
+    chat: ChatModel
+    speech: SpeechModel
+    vocoder: Vocoder
+    voices: VoiceMaker
