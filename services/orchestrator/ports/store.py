@@ -165,7 +165,7 @@ class SessionStore(Protocol):
         """Keep what is known of the turn under way. Raises as `renew`."""
 
     async def commit_turn(self, lease: Lease, turn: KeptTurn) -> None:
-        """Keep a turn for good and drop the open one; another commit of its number changes nothing. Raises as `renew`."""
+        """Keep a turn for good, drop the open one; another commit of its number changes nothing. Raises as `renew`."""
 
     async def end(self, lease: Lease) -> None:
         """The session is over; it can be read for its retention, or is deleted if that is 0. Raises as `renew`."""
