@@ -1,7 +1,8 @@
 """Every set of values lints, renders, and is what Kubernetes and the operators accept."""
 
+import functools
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -34,10 +35,17 @@ def test_helm_lints_the_chart_strictly(chart: Chart, name: str) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+@pytest.fixture
+def kubernetes(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """kubernetes-validate, which otherwise reads megabytes of definitions again for each manifest."""
+    validator = pytest.importorskip("kubernetes_validate", reason="needs stepaudio[k8s]")
+    monkeypatch.setattr(validator.utils, "schema_contents", _read_once(validator.utils.schema_contents))
+    return validator
+
+
 @pytest.mark.integration
 @pytest.mark.parametrize("version", KUBERNETES)
-def test_kubernetes_accepts_every_manifest(chart: Chart, version: str) -> None:
-    validator = pytest.importorskip("kubernetes_validate", reason="needs stepaudio[k8s]")
+def test_kubernetes_accepts_every_manifest(chart: Chart, kubernetes: Any, version: str) -> None:
     seen = set()
     for name in ALL:
         for resource in chart.render(name):
@@ -45,17 +53,16 @@ def test_kubernetes_accepts_every_manifest(chart: Chart, version: str) -> None:
             if resource["kind"] in {*CUSTOM, *WITHOUT_SCHEMA} or text in seen:
                 continue
             seen.add(text)
-            validator.validate(resource, version, strict=True)
+            kubernetes.validate(resource, version, strict=True)
     assert len(seen) > 100
 
 
 @pytest.mark.integration
-def test_kubernetes_refuses_what_the_chart_does_not_write(chart: Chart) -> None:
-    validator = pytest.importorskip("kubernetes_validate", reason="needs stepaudio[k8s]")
+def test_kubernetes_refuses_what_the_chart_does_not_write(chart: Chart, kubernetes: Any) -> None:
     deployment = json.loads(json.dumps(of_kind(chart.render("nano"), "Deployment")[0]))
     deployment["spec"]["template"]["spec"]["containers"][0]["redinessProbe"] = {}
-    with pytest.raises(validator.ValidationError):
-        validator.validate(deployment, "1.33", strict=True)
+    with pytest.raises(kubernetes.ValidationError):
+        kubernetes.validate(deployment, "1.33", strict=True)
 
 
 @pytest.mark.integration
@@ -128,6 +135,10 @@ def test_one_template_makes_one_kind_of_resource() -> None:
     for path in (CHART / "templates").rglob("*.yaml"):
         text = path.read_text(encoding="utf-8")
         assert text.count("\nkind: ") + text.startswith("kind: ") <= 1, path
+
+
+def _read_once(read: Callable[[str, str], Any]) -> Callable[[str, str], Any]:
+    return functools.cache(read)
 
 
 def _strict_schema(kind: str) -> Resource:
