@@ -2,6 +2,7 @@
 # Environment: POD_NAME, DOMAIN (of the headless Service), REPLICAS, TLS (true or false), REDIS_PASSWORD.
 # shellcheck shell=sh
 
+# shellcheck disable=SC2034 # the scripts that read this file use it
 SELF="$POD_NAME.$DOMAIN"
 SERVICE=stepaudio
 STATE=/data/sentinel.conf
