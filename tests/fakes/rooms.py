@@ -49,6 +49,7 @@ from services.shared.errors import (
     NothingToSpeakError,
     PromptTooLongError,
     StepAudioError,
+    VoiceNotFoundError,
 )
 from services.shared.prompt.speech import speakable
 
@@ -279,6 +280,8 @@ class FakeChatModel(FakeRoom):
 
     async def transcribe(self, tokens: Sequence[int], work: Work) -> str:
         """See the port."""
+        if not tokens:
+            return ""
         with self.one_call(work):
             self.heard.append(tuple(tokens))
             await self.output(0, self._paces.transcribe, self.next_fault())
@@ -383,6 +386,32 @@ class FakeVoiceMaker(FakeRoom):
             return made_up_voice(voice_id, speaker=speaker, transcript=transcript, tokens=tokens)
 
 
+class FakeBuiltInVoices(FakeRoom):
+    """Two voices, "Fake" and "Other"; what they cost is in `begun`."""
+
+    def __init__(self, paces: Paces = INSTANT, sleep: Sleep | None = None) -> None:
+        super().__init__(sleep)
+        self._paces = paces
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """See the port."""
+        return ("Fake", "Other")
+
+    @property
+    def default_name(self) -> str:
+        """See the port."""
+        return self.names[0]
+
+    async def get(self, voice_id: str) -> PreparedVoice:
+        """See the port."""
+        if voice_id not in self.names:
+            raise VoiceNotFoundError(f"no voice named {voice_id!r}; known voices: {', '.join(self.names)}")
+        with self.one_call(Work()):
+            await self.output(0, self._paces.voice, self.next_fault())
+            return made_up_voice(voice_id, speaker=voice_id, tokens=group_of(self.names.index(voice_id)))
+
+
 class FakeRooms:
     """One of each.
 
@@ -397,7 +426,8 @@ class FakeRooms:
         self.speech = FakeSpeechModel(paces, sleep)
         self.vocoder = FakeVocoder(paces, sleep)
         self.voices = FakeVoiceMaker(paces, sleep)
-        self.rooms = Rooms(self.tokenizer, self.chat, self.speech, self.vocoder, self.voices)
+        self.built_in = FakeBuiltInVoices(paces, sleep)
+        self.rooms = Rooms(self.tokenizer, self.chat, self.speech, self.vocoder, self.voices, self.built_in)
 
     @property
     def live(self) -> dict[str, int]:
@@ -408,6 +438,7 @@ class FakeRooms:
             "speech": self.speech,
             "vocoder": self.vocoder,
             "voices": self.voices,
+            "built_in": self.built_in,
         }
         return {name: room.live for name, room in rooms.items() if room.live}
 
