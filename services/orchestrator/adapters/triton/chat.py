@@ -127,9 +127,14 @@ class TritonChatModel:
         return build_chat_prompt(self._tokenizer, [_message(message) for message in messages])
 
     def _sampling(self, options: GenerationOptions) -> SamplingParams:
-        chosen = {"temperature": options.temperature, "top_p": options.top_p, "top_k": options.top_k}
-        given = {name: value for name, value in chosen.items() if value is not None}
-        return replace(self._params, max_new_tokens=options.max_new_tokens, seed=options.seed, **given)
+        own = self._params
+        return SamplingParams(
+            max_new_tokens=options.max_new_tokens,
+            temperature=own.temperature if options.temperature is None else options.temperature,
+            top_k=own.top_k if options.top_k is None else options.top_k,
+            top_p=own.top_p if options.top_p is None else options.top_p,
+            seed=options.seed,
+        )
 
     def _bounded(self, prompt_ids: list[int], sampling: SamplingParams) -> SamplingParams:
         room = self._context_tokens - len(prompt_ids)

@@ -1,8 +1,8 @@
 """Which server of a pool an utterance stays on: a sequence's state lives in one process.
 
 A channel that spreads its requests over all addresses of a name would send the second request of a sequence to a
-server that never saw the first. So the name is looked up here, each utterance is given one of its addresses in turn, and
-keeps that client until it ends; addresses that are gone are closed when their last utterance has ended.
+server that never saw the first. So the name is looked up here, each utterance is given one of its addresses in turn
+and keeps that client until it ends; addresses that are gone are closed when their last utterance has ended.
 """
 
 import asyncio
@@ -105,7 +105,5 @@ async def look_up(address: str) -> Sequence[str]:
     host, _, port = address.rpartition(":")
     host = host.strip("[]")
     found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    numeric = [entry[4] for entry in found]
-    return sorted(
-        {f"[{where[0]}]:{where[1]}" if ":" in str(where[0]) else f"{where[0]}:{where[1]}" for where in numeric}
-    )
+    hosts = {str(where[0]) for *_, where in found}
+    return sorted(f"[{name}]:{port}" if ":" in name else f"{name}:{port}" for name in hosts)
