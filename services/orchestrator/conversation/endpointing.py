@@ -23,7 +23,7 @@ from services.orchestrator.conversation.events import EndOfTurn, InputEnded, Voi
 from services.orchestrator.conversation.options import EndpointingMode, EndpointingOptions
 from services.orchestrator.conversation.outputs import InputReleased, Refused, SpeechStarted, SpeechStopped
 from services.orchestrator.conversation.record import Origin
-from services.orchestrator.conversation.state import MAX_WAITING, Asked, State, User, Utterance, tell
+from services.orchestrator.conversation.state import MAX_WAITING, Asked, State, StreamState, User, Utterance, tell
 from services.orchestrator.conversation.tables import AgentState, UserMove, UserState, user_after
 from services.orchestrator.conversation.voice_activity import SAMPLES_PER_MS, Ears, hear
 from services.shared.errors import InputEndedError, TooManyWaitingTurnsError
@@ -79,9 +79,9 @@ def drop_speech(state: State, out: list[Effect]) -> State:
 
 
 def release_audio(state: State, out: list[Effect]) -> State:
-    """Tell the client which audio is dealt with, if that is more than it knows."""
+    """Tell the client which audio is dealt with, if it still keeps some for a resume."""
     needed = state.needed_sample
-    if needed <= state.released_sample:
+    if needed <= state.released_sample or state.stream is StreamState.CLOSED:
         return state
     tell(state, out, InputReleased(needed))
     return replace(state, released_sample=needed, released_at_sample=state.ears.end_sample)
