@@ -189,17 +189,18 @@ class Sessions:
         with self._place(request.tenant, known=key in self._sessions):
             token = self._new_token()
             async with _answer_within(self._limits.store_s, "the store of sessions"):
-                found = await shared.store.resume(
-                    *key, owner=self._owner, token_digest=_digest(request.resume_token)
-                )
-            async with _answer_within(self._limits.store_s, "the store of sessions"):
-                await shared.store.add_token(found.lease, _digest(token))
-            session = self._live(found) or await self._take_over(found)
-            highest = max(found.session.sequence, session.sequence)
+                found = await shared.store.resume(*key, owner=self._owner, token_digest=_digest(request.resume_token))
+            live = self._live(found)
+            if live is not None:
+                live.take_lease(found.lease)
+            highest = found.session.sequence if live is None else live.sequence
             if not 0 <= request.received_sequence <= highest:
                 raise InvalidInputError(
                     "the client says that it received more events than were sent", field="resume.received_sequence"
                 )
+            async with _answer_within(self._limits.store_s, "the store of sessions"):
+                await shared.store.add_token(found.lease, _digest(token))
+            session = await self._take_over(found) if live is None or live.is_over else live
             resumed = Resumed(shared.clock(), request.playback)
             return session.attach(Opening(token, _digest(token), found.lease, request.received_sequence, resumed))
 
@@ -279,6 +280,8 @@ class Sessions:
         return await self._begin(identity, core, found.lease, first_sample=kept.input_sample)
 
     async def _begin(self, identity: Identity, core: Core, lease: Lease, *, first_sample: int = 0) -> Session:
+        if self._is_draining:
+            raise DrainingError("this replica shuts down")
         session = Session(identity, core, lease, self._shared, first_sample=first_sample)
         key = identity.tenant, identity.session_id
         before = self._sessions.get(key)

@@ -176,9 +176,13 @@ class Session:
         """Wait until it can be attached to."""
         await self._is_ready.wait()
 
+    def take_lease(self, lease: Lease) -> None:
+        """Write with a newer lease from now on."""
+        self._keeping.lease = lease
+
     def attach(self, opening: Opening) -> Stream:
         """Give it a new stream; an older one ends with SessionTakenOverError."""
-        self._keeping.lease = opening.lease
+        self.take_lease(opening.lease)
         self._leave_stream(SessionTakenOverError("a newer stream owns the session"), with_unread=False)
         now_s = self._shared.clock()
         self._deadlines.set(_Deadline.RESUME, None)

@@ -6,10 +6,11 @@ model slips after all words must have been said (a loop, as a rule) the clause e
 """
 
 import asyncio
-import numpy as np
 from collections.abc import Iterator
 from contextlib import aclosing
 from dataclasses import dataclass
+
+import numpy as np
 
 from services.orchestrator.conversation.options import VoiceOptions
 from services.orchestrator.conversation.record import FirstAudioMarks, RoomName
