@@ -23,6 +23,7 @@ from services.orchestrator.conversation.events import GoAwayReason, Playback, Re
 from services.orchestrator.conversation.options import Options
 from services.orchestrator.conversation.record import Message
 from services.orchestrator.pipeline.core import Beginning, Core, MakeCore, PureCore
+from services.orchestrator.pipeline.limits import SEQUENCE_HEADROOM
 from services.orchestrator.pipeline.session import Stream
 from services.orchestrator.pipeline.shell import Fate, Identity, Opening, Session
 from services.orchestrator.pipeline.surroundings import Surroundings
@@ -193,7 +194,7 @@ class Sessions:
             live = self._live(found)
             if live is not None:
                 live.take_lease(found.lease)
-            highest = found.session.sequence if live is None else live.sequence
+            highest = max(found.session.sequence, SEQUENCE_HEADROOM) if live is None else live.sequence
             if not 0 <= request.received_sequence <= highest:
                 raise InvalidInputError(
                     "the client says that it received more events than were sent", field="resume.received_sequence"
@@ -273,7 +274,8 @@ class Sessions:
 
     async def _take_over(self, found: Resumption) -> Session:
         kept = found.session
-        past = Past(found.turns, found.open_turn, kept.epoch, kept.input_sample, self._shared.clock())
+        epoch = kept.epoch if found.open_turn is None else max(kept.epoch, found.open_turn.epoch)
+        past = Past(found.turns, found.open_turn, epoch, kept.input_sample, self._shared.clock())
         rate_hz = self._shared.rooms.vocoder.sample_rate_hz
         core = self._make_core(Beginning(kept.options, kept.history, rate_hz, past))
         identity = Identity(kept.session_id, kept.tenant, kept.formats, kept.created_s)

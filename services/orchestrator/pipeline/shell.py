@@ -333,6 +333,7 @@ class Session:
         self._told_s = max(self._told_s, event.at_s)
         if event.at_s < self._told_s:
             event = replace(event, at_s=self._told_s)
+        before = self._core.epoch, self._core.released_sample
         effects = self._core.step(event)
         if isinstance(event, ev.Resumed) and self._opening is not None:
             self._open_stream(self._opening)
@@ -340,6 +341,8 @@ class Session:
             self._carry_out_by_type[type(effect)](effect, message_number)
         if self._open_utterance is not None:
             self._open_utterance.settle(self._core.settled_sample)
+        if (self._core.epoch, self._core.released_sample) != before:
+            self._keeping.save_progress(self.progress)
         if isinstance(event, ev.OptionsChanged):
             self._options_changed()
             self._keeping.save_options(self._core.options)

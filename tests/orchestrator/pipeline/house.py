@@ -28,6 +28,7 @@ from tests.fakes.store import FakeSessionStore
 
 FORMATS = StreamFormats("pcm16", 16_000, "pcm16", 24_000)
 OPTIONS = Options(voice=VoiceOptions(seed=7))
+LIMITS = PipelineLimits()
 WALL_S = 1_800_000_000.0
 
 T = TypeVar("T")
@@ -59,7 +60,7 @@ class House:
 async def house(
     paces: Paces = INSTANT,
     *,
-    limits: PipelineLimits = PipelineLimits(),
+    limits: PipelineLimits = LIMITS,
     store: FakeSessionStore | None = None,
     rooms: FakeRooms | None = None,
     owner: str = "replica-1",
