@@ -318,6 +318,59 @@ def test_a_session_moves_to_another_replica_with_its_turns() -> None:
     run(main())
 
 
+def test_a_turn_end_that_was_missed_is_repeated_by_another_replica_and_no_other() -> None:
+    async def main() -> None:
+        store = FakeSessionStore(clock=wall_time)
+        async with house(store=store) as one, house(store=store, owner="two") as two, asyncio.TaskGroup() as tasks:
+            client = await start(one, tasks)
+            for count in (1, 2):
+                client.ask("Hello?")
+                await client.turns(count)
+            ends = [number for number, emitted in client.emitted if isinstance(emitted.output, TurnEnded)]
+            again = await resume(two, tasks, client, received=ends[1] - 1)
+            await again.turns(1)
+            assert [turn.record.number for turn in again.of(TurnEnded)] == [2]
+            assert again.of(TurnEnded)[0].record.agent_text == client.of(TurnEnded)[1].record.agent_text
+            again.hang_up()
+
+    run(main())
+
+
+def test_a_fault_of_the_server_ends_the_stream_releases_everything_and_leaves_the_session_to_be_resumed() -> None:
+    async def main() -> None:
+        async with house(PACED) as place, asyncio.TaskGroup() as tasks:
+            client = await start(place, tasks)
+            client.ask("Hello there?")
+            await asyncio.sleep(0.05)
+            client.stream.tell("no event")  # type: ignore[arg-type]  # a fault on purpose
+            await client.over()
+            assert client.error is not None
+            assert client.error.reason == "INTERNAL"
+            assert place.rooms.live == {}
+            assert place.sessions.open_sessions == 0
+            again = await resume(place, tasks, client)
+            again.ask("Still there?")
+            await again.until(lambda it: any(turn.record.outcome is Outcome.COMPLETED for turn in it.of(TurnEnded)))
+            again.hang_up()
+
+    run(main())
+
+
+def test_leaving_the_replica_ends_every_stream_and_all_work() -> None:
+    async def main() -> None:
+        async with asyncio.TaskGroup() as tasks:
+            async with house(PACED) as place:
+                client = await start(place, tasks)
+                client.ask("Hello there?")
+                await asyncio.sleep(0.05)
+                assert place.rooms.live
+            assert place.rooms.live == {}
+            await client.over()
+            assert isinstance(client.error, DrainingError)
+
+    run(main())
+
+
 def test_turns_are_kept_while_the_store_is_away_and_acknowledged_when_it_is_back() -> None:
     async def main() -> None:
         async with house() as place, asyncio.TaskGroup() as tasks:
