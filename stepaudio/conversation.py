@@ -39,7 +39,7 @@ from stepaudio.journal import KEPT_AUDIO_S, Journal
 from stepaudio.players import Playback, Player
 from stepaudio.retry import Retry
 from stepaudio.server import Server
-from stepaudio.stream import ConverseCall, Stream, with_formats
+from stepaudio.stream import ConverseCall, Stream, failure, with_formats
 
 Event = conversation_pb2.ConverseResponse
 _Request = conversation_pb2.ConverseRequest
@@ -384,7 +384,7 @@ class Conversation:
         stream = Stream(self._server)
         try:
             async with asyncio.TaskGroup() as group:
-                writer = group.create_task(self._write(stream.call, first))
+                writer = group.create_task(self._write(stream, first))
                 outcome = await self._read(stream.call)
                 writer.cancel()
         finally:
@@ -409,22 +409,21 @@ class Conversation:
                 code=grpc.StatusCode.UNAVAILABLE,
             )
         except grpc.aio.AioRpcError as error:
-            return ApiError.from_call(error)
+            return failure(error)
         except StepAudioError as error:  # reply audio that cannot be read
             return ApiError(f"{self._server.address}: {error}", code=grpc.StatusCode.INTERNAL)
         return None
 
-    async def _write(self, call: ConverseCall, first: _Request) -> None:
+    async def _write(self, stream: Stream, first: _Request) -> None:
         """Send what is said until the stream ends, which its reader tells of."""
-        with suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError):
-            await call.write(first)
-            while True:
-                message = self._journal.next() if self._is_attached else None
-                if message is None:
-                    message = await self._wait_for_unsent()
-                if message is not None:
-                    await call.write(message)
-                    self._room.set()
+        is_open = await stream.begin(first)
+        while is_open:
+            message = self._journal.next() if self._is_attached else None
+            if message is None:
+                message = await self._wait_for_unsent()
+            if message is not None:
+                is_open = await stream.write(message)
+                self._room.set()
 
     async def _wait_for_unsent(self) -> _Request | None:
         """Wait until something is said; what keeps the stream if nothing is for long."""

@@ -37,7 +37,8 @@ class Player(Protocol):
 
 
 class WavPlayer:
-    """Writes what is heard to a wav file; a context manager. The file is there, whole, once it is left.
+    """Writes what is heard to a wav file; a context manager. The file is there, whole, once it is
+    left without an error.
 
     Args:
         path: the file, replaced if it exists; must end in .wav.
@@ -71,7 +72,7 @@ class WavPlayer:
         if kind is None:
             self._take(self._pending_samples)
         self._file.close()
-        if self.written_samples:
+        if kind is None and self.written_samples:
             self._output.keep()
         self._output.__exit__()
 

@@ -1,11 +1,14 @@
 """One `Converse` call on a connection of its own, and the first message with its formats filled in."""
 
+import asyncio
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 import grpc
+from grpc._cython import cygrpc  # type: ignore[attr-defined]  # no types: the errors of `write`
 
 from protos.gen.stepaudio.v1 import conversation_pb2, conversation_pb2_grpc
 from services.shared.errors import InvalidOptionError
+from stepaudio.errors import ApiError
 from stepaudio.formats import check_plain, pcm16
 from stepaudio.server import Server
 
@@ -16,6 +19,7 @@ if TYPE_CHECKING:  # generic for the type checker alone
 else:
     ConverseCall = grpc.aio.StreamStreamCall
 
+_STATUS_LOST: Final = "Internal error from Core"
 DEFAULT_INPUT_RATE_HZ: Final = 16000
 DEFAULT_REPLY_RATE_HZ: Final = 24000
 
@@ -35,10 +39,42 @@ class Stream:
         stub = conversation_pb2_grpc.ConversationServiceStub(self._channel)
         self.call: ConverseCall = stub.Converse(metadata=server.metadata)
 
+    async def begin(self, first: conversation_pb2.ConverseRequest) -> bool:
+        """Send the first message; False if the stream has ended."""
+        try:
+            await self.call.write(first)
+        except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
+            return False
+        return True
+
+    async def write(self, message: conversation_pb2.ConverseRequest) -> bool:
+        """Send a later message; False if the stream has ended, whose status the reader gets.
+
+        This goes below `call.write`: where the stream has just ended, that one replaces the server's status, OK among
+        them, by an INTERNAL of its own, for the reader too.
+        """
+        try:
+            # grpc.aio has no public way to write without that.
+            await self.call._cython_call.send_serialized_message(message.SerializeToString())  # type: ignore[attr-defined]  # private
+        except (cygrpc.InternalError, asyncio.InvalidStateError):
+            return False
+        return True
+
     async def close(self) -> None:
         """Cut the stream if it is open, and close its connection."""
         self.call.cancel()
         await self._channel.close()
+
+
+def failure(error: grpc.aio.AioRpcError) -> ApiError:
+    """What a stream failed with.
+
+    A first message that is written while the stream ends makes grpc.aio forget the server's status; that is taken as a
+    lost connection, since beginning again is harmless.
+    """
+    if error.code() is grpc.StatusCode.INTERNAL and error.details() == _STATUS_LOST:
+        return ApiError("the stream ended before its first message was written", code=grpc.StatusCode.UNAVAILABLE)
+    return ApiError.from_call(error)
 
 
 def with_formats(

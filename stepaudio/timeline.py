@@ -40,7 +40,7 @@ class Timeline:
         detail = self._detail(getattr(event, kind))
         return f"{event.elapsed_ms / 1000:8.3f}  {kind:19}  {turn:>4}  {event.epoch:>5}  {detail}".rstrip()
 
-    def _detail(self, said: Message) -> str:  # noqa: C901, PLR0911 - one case for each event
+    def _detail(self, said: Message) -> str:  # noqa: C901 - one case for each event
         match said:
             case events_pb2.SessionStarted():
                 self._input_hz = said.input_audio.sample_rate_hz or 1

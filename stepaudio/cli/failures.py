@@ -1,13 +1,13 @@
 """What goes wrong in a command: one line on standard error, and an exit code.
 
-    2   the request is wrong: its audio, text, voice, options, address or credentials
-    3   the checkpoint cannot be used
-    1   anything else, e.g. the model produced no speech, or the server is not there
+2   the request is wrong: its audio, text, voice, options, address or credentials
+3   the checkpoint cannot be used
+1   anything else, e.g. the model produced no speech, or the server is not there
 """
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Final
+from typing import Final, NoReturn
 
 import grpc
 import typer
@@ -32,9 +32,23 @@ def failures_as_exit_codes() -> Iterator[None]:
     """Turn an error raised on purpose into its line and exit code."""
     try:
         yield
+    except ExceptionGroup as errors:
+        _end(_first(errors))
     except (StepAudioError, ClientError) as error:
-        typer.echo(f"stepaudio: {' '.join(str(error).split())}", err=True)
-        raise typer.Exit(_exit_code(error)) from error
+        _end(error)
+
+
+def _end(error: Exception) -> NoReturn:
+    if not isinstance(error, StepAudioError | ClientError):
+        raise error
+    typer.echo(f"stepaudio: {' '.join(str(error).split())}", err=True)
+    raise typer.Exit(_exit_code(error)) from error
+
+
+def _first(errors: ExceptionGroup[Exception]) -> Exception:
+    """The error that came first, of tasks that ended one another."""
+    first = errors.exceptions[0]
+    return _first(first) if isinstance(first, ExceptionGroup) else first
 
 
 def _exit_code(error: StepAudioError | ClientError) -> int:
