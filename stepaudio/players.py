@@ -108,7 +108,7 @@ class WavPlayer:
         if not self._pending_samples:  # silence: playing begins with the next sample written
             self._last_s = now_s
             return
-        heard = min(int((now_s - self._last_s) * self._sample_rate_hz), self._pending_samples)
+        heard = min(max(0, round((now_s - self._last_s) * self._sample_rate_hz)), self._pending_samples)
         self._take(heard)
         self._last_s += heard / self._sample_rate_hz
 

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterable
+from contextlib import AsyncExitStack
 from typing import Any
 
 import grpc
@@ -334,6 +335,48 @@ def test_a_server_that_goes_away_is_left_for_another_while_the_old_stream_is_ope
 
     assert run(main()) == ["session_started"]
     assert waits.asked_s == []
+
+
+def test_a_server_that_dies_and_comes_back_is_spoken_to_again() -> None:
+    async def first(stream: ScriptedStream) -> None:
+        await stream.start_session()
+        await forever(stream)
+
+    async def second(stream: ScriptedStream) -> None:
+        await stream.resume_session()
+        await stream.receive("end_of_input")
+
+    async def main() -> list[str]:
+        async with ScriptedServer(first) as dying:
+            address = dying.address
+            conversation = await stack.enter_async_context(Conversation(address))
+            await until(conversation, "session_started")
+        async with ScriptedServer(second, port=int(address.rpartition(":")[2])), stack:
+            await conversation.end_input()
+            return await kinds(conversation)
+
+    stack = AsyncExitStack()
+    assert run(main()) == ["session_started"]
+
+
+async def speak_on(conversation: Conversation) -> None:
+    while True:
+        await conversation.send_audio(np.zeros(64, np.float32))
+        await asyncio.sleep(0)
+
+
+def test_audio_streamed_while_the_stream_fails_does_not_hide_why() -> None:
+    async def script(stream: ScriptedStream) -> None:
+        await stream.start_session()
+        await stream.receive_audio(1280)
+        await stream.fail(Failure(grpc.StatusCode.ABORTED, "SESSION_TAKEN_OVER"))
+
+    async def main() -> None:
+        async with ScriptedServer(script) as server, Conversation(server.address) as conversation:
+            with pytest.raises(ApiError, match="SESSION_TAKEN_OVER"):
+                await speak_on(conversation)
+
+    run(main())
 
 
 def test_turns_in_writing_are_sent_again_until_their_reply_has_begun() -> None:
