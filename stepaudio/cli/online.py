@@ -18,7 +18,7 @@ from services.shared.errors import EmptyAudioError
 from stepaudio.cli.progress import Progress
 from stepaudio.client import Client
 from stepaudio.conversation import Conversation
-from stepaudio.errors import ApiError
+from stepaudio.errors import ApiError, ClientError
 from stepaudio.formats import decode, pcm16
 from stepaudio.players import WavPlayer
 from stepaudio.server import Server
@@ -205,5 +205,7 @@ def _step(event: conversation_pb2.ConverseResponse, player: WavPlayer) -> str:
 
 
 def _print_wav(progress: Progress, output: Path, player: WavPlayer) -> None:
+    if not player.written_samples:
+        raise ClientError("the server sent no speech")
     duration_s = player.written_samples / player.sample_rate_hz
     progress.print(f"wav:      {output} ({duration_s:.2f} s at {player.sample_rate_hz} Hz)")

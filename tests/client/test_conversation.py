@@ -18,6 +18,7 @@ from protos.gen.stepaudio.v1 import (
 )
 from services.shared.errors import InvalidOptionError, UnreadableAudioError, UnsupportedAudioFormatError
 from stepaudio import ApiError, Conversation, ConversationEndedError, pcm16
+from stepaudio import conversation as conversation_module
 from tests.client.conftest import SlowPlayer, Waits, run
 from tests.fakes.server import CUT, DRAINING, Failure, ScriptedServer, ScriptedStream, forever, tone
 
@@ -644,3 +645,17 @@ def test_formats_that_do_not_fit_the_client_are_refused_at_once() -> None:
         Conversation("127.0.0.1:1", conversation_pb2.SessionStart(reply_audio=opus), player=SlowPlayer())
     with pytest.raises(InvalidOptionError, match="24000 Hz"):
         Conversation("127.0.0.1:1", conversation_pb2.SessionStart(reply_audio=pcm16(8000)), player=SlowPlayer())
+
+
+def test_the_example_of_the_module_runs() -> None:
+    async def main() -> int:
+        async with ScriptedServer(one_reply) as server:
+            example = (conversation_module.__doc__ or "").split("\n\n")[1]
+            source = f"async def example(player):\n{example}".replace("127.0.0.1:50051", server.address)
+            names: dict[str, Any] = {"Conversation": Conversation}
+            exec(source, names)
+            player = SlowPlayer()
+            await names["example"](player)
+            return len(player.written)
+
+    assert run(main()) == 4800
