@@ -202,7 +202,7 @@ class Sessions:
                 )
             async with _answer_within(self._limits.store_s, "the store of sessions"):
                 await shared.store.add_token(found.lease, _digest(token))
-            session = await self._take_over(found, request) if live is None or live.is_over else live
+            session = await self._take_over(found, request) if live is None or not live.can_resume else live
             resumed = Resumed(shared.clock(), request.playback)
             return session.attach(Opening(token, _digest(token), found.lease, request.received_sequence, resumed))
 
@@ -266,7 +266,7 @@ class Sessions:
     def _live(self, found: Resumption) -> Session | None:
         """The session, if it lives here and nobody else had it in between."""
         session = self._sessions.get((found.lease.tenant, found.lease.session_id))
-        if session is None or session.is_over:
+        if session is None or not session.can_resume:
             return None
         if found.lease.fence == session.lease.fence + 1:
             return session

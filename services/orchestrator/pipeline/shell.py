@@ -140,6 +140,11 @@ class Session:
         """Number of the last event that was given out."""
         return self._sequence if self._stream is None else self._stream.sequence
 
+    @property
+    def can_resume(self) -> bool:
+        """Whether a new stream can go on with it: it neither ends nor has ended."""
+        return not self.is_over and not self._is_closing
+
     async def ready(self) -> None:
         """Wait until it can be attached to."""
         await self._is_ready.wait()
