@@ -10,6 +10,7 @@ from services.orchestrator.conversation.effects import (
     CommitTurn,
     Effect,
     Emit,
+    OpenUtterance,
     SaveOpenTurn,
     SetTimer,
     StartReply,
@@ -299,7 +300,7 @@ def test_another_replica_goes_on_where_the_first_one_was() -> None:
         "Fine.",
         "hello",
     ]
-    assert talk.speak() and talk.state.user.first_sample == 32_000
+    assert one(talk.speak(), OpenUtterance).first_sample == 32_000
 
 
 def test_another_replica_ends_the_turn_that_was_under_way_with_what_was_saved() -> None:
@@ -319,3 +320,12 @@ def test_states_are_values_that_can_be_gone_back_to() -> None:
     assert talk.state != before
     talk.state = before
     assert all_of(interrupt(talk), Interrupted)
+
+
+def test_a_stream_that_is_lost_is_not_ended_before_the_client_is_back() -> None:
+    talk = replying(made=True)
+    talk.heard_all()
+    talk.end_input()
+    talk.tell(Detached(talk.now_s))
+    assert "EndStream" not in names(talk.committed(1))
+    assert names(talk.tell(Resumed(talk.now_s))) == ["EndStream"]
