@@ -44,7 +44,6 @@ class Emitted:
     """One event for the client.
 
     Attributes:
-        sequence: counts the session's events, from 1.
         turn: that it belongs to; 0 where it belongs to none.
         epoch: in which it was made.
         elapsed_ms: age of the session.
@@ -52,7 +51,6 @@ class Emitted:
         message_number: of the client's message that a `Refused` answers; 0 where none is meant.
     """
 
-    sequence: int
     turn: int
     epoch: int
     elapsed_ms: int
@@ -117,6 +115,14 @@ class Stream:
 
     def refuse(self, error: StepAudioError, *, message_number: int = 0) -> None:
         """Send a `Refused` of the ingress's own in order with the other events."""
+        raise NotImplementedError
+
+    def number(self, emitted: Emitted) -> int:
+        """Give the number of one event that is sent to the client for an output, from 1 without gaps in a session.
+
+        An output becomes none, one or more events: reply audio is cut into the client's chunks. Whoever sends asks once
+        for each event, in the order sent; what a resume later compares is what was given out here.
+        """
         raise NotImplementedError
 
     def events(self) -> AsyncGenerator[Emitted, None]:
