@@ -48,9 +48,7 @@ class Tenants:
     token_digests: Mapping[str, str] = field(default_factory=dict)
     subjects: Mapping[str, str] = field(default_factory=dict)
 
-    def identify(
-        self, metadata: Iterable[tuple[str, str | bytes]], peer: Mapping[str, Sequence[bytes]]
-    ) -> Caller:
+    def identify(self, metadata: Iterable[tuple[str, str | bytes]], peer: Mapping[str, Sequence[bytes]]) -> Caller:
         """Say who calls.
 
         Args:

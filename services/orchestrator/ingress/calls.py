@@ -86,9 +86,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         if handler.unary_stream is not None:
             around = self._around(method, handler.unary_stream)
             return grpc.unary_stream_rpc_method_handler(around, _tolerant(parse), write)
-        return grpc.unary_unary_rpc_method_handler(
-            self._around(method, handler.unary_unary), _tolerant(parse), write
-        )
+        return grpc.unary_unary_rpc_method_handler(self._around(method, handler.unary_unary), _tolerant(parse), write)
 
     def _around(self, method: str, behaviour: Any) -> Any:  # the handler's types say nothing of asyncio
         kind = Kind.CONVERSATION if method == CONVERSE else Kind.CALL
