@@ -9,7 +9,7 @@ nothing: what is told, and when, is the conversation's.
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Final
+from typing import Final, cast
 
 from protos.gen.stepaudio.v1 import audio_pb2, conversation_pb2, events_pb2, turn_taking_pb2
 from services.orchestrator.conversation import outputs
@@ -23,6 +23,7 @@ from services.orchestrator.ingress.options import Offer, mode_numbers, to_messag
 from services.orchestrator.ingress.records import ORIGINS, turn_message
 from services.orchestrator.pipeline.session import Emitted, StreamOpened
 from services.orchestrator.ports.store import StreamFormats
+from services.shared.audio.pcm import Samples
 from services.shared.audio.positions import InputPositions, OutputPositions
 
 Response = conversation_pb2.ConverseResponse
@@ -119,7 +120,7 @@ class EventWriter:
         match emitted.output:
             case outputs.ReplyAudio(spoken_characters=characters, samples=samples):
                 if self._audio is not None:
-                    yield from map(_audio_event, self._audio.push(samples, characters))
+                    yield from map(_audio_event, self._audio.push(cast(Samples, samples), characters))
             case outputs.ReplyText(text=text):
                 yield Response(reply_text=events_pb2.ReplyText(text=text))
             case outputs.ReplyStarted() | outputs.ReplyResumed() | outputs.ReplyEnded() | outputs.Interrupted():

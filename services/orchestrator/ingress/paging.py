@@ -1,6 +1,6 @@
 """Page tokens: where a list goes on, signed, so that any replica takes what another one gave, and nothing else.
 
-    token = base64url( mac [16] | issued, s since 1970 [8] | cursor )        mac = HMAC-SHA256 over scope, issued, cursor
+    token = base64url( mac [16] | issued, s since 1970 [8] | cursor )     mac = HMAC-SHA256 over scope, issued, cursor
 
 The scope is what the list is of; it is not in the token, but a token of another list does not verify.
 """
