@@ -87,7 +87,7 @@ def test_a_tenants_limits_are_its_own_and_a_call_that_ended_makes_room() -> None
             await first.write(start())
             await first.read()
             refusal = await refusal_of(_drained(served, mine))
-            assert (refusal.code, refusal.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "QUOTA_EXCEEDED")
+            assert (refusal.code, refusal.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "QUOTA_EXCEEDED"), refusal
             assert refusal.details["limit"] == "max_conversations"
             assert refusal.retry_s == 0.5
             await _drained(served, others)
