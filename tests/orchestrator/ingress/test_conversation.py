@@ -250,7 +250,7 @@ def test_an_update_with_an_unknown_voice_or_a_wrong_value_changes_nothing() -> N
         async with serving() as served:
             messages = [start(), _update(voice_id="nobody"), _update(speed=9.0), _update(voice_id="Other"), END]
             responses = await converse(served, messages)
-        kinds = [response.WhichOneof("event") for response in responses[1:]]
+        kinds = [response.WhichOneof("event") or "" for response in responses[1:]]
         assert sorted(kinds) == ["error", "error", "session_updated"]
         reasons = {read_status(response.error.status).reason for response in responses if response.HasField("error")}
         assert reasons == {"VOICE_NOT_FOUND", "INVALID_OPTION"}
@@ -290,20 +290,40 @@ WRONG_STARTS = [
     (Request(), "INVALID_FIRST_MESSAGE", "message"),
     (silence(), "INVALID_FIRST_MESSAGE", "message"),
     (Request(start=conversation_pb2.SessionStart()), "UNSUPPORTED_AUDIO_FORMAT", "input_audio.encoding"),
-    (start(input_audio=audio_pb2.AudioFormat(sample_rate_hz=7999)), "UNSUPPORTED_AUDIO_FORMAT", "input_audio.sample_rate_hz"),
-    (start(reply_audio=audio_pb2.AudioFormat(encoding=99)), "UNSUPPORTED_AUDIO_FORMAT", "reply_audio.encoding"),
+    (
+        start(input_audio=audio_pb2.AudioFormat(sample_rate_hz=7999)),
+        "UNSUPPORTED_AUDIO_FORMAT",
+        "input_audio.sample_rate_hz",
+    ),
+    (
+        start(reply_audio=audio_pb2.AudioFormat(encoding=audio_pb2.AudioEncoding.ValueType(99))),
+        "UNSUPPORTED_AUDIO_FORMAT",
+        "reply_audio.encoding",
+    ),
     (start(reply_chunk_ms=5), "UNSUPPORTED_AUDIO_FORMAT", "reply_chunk_ms"),
     (start(retention_s=-1), "INVALID_OPTION", "retention_s"),
     (start(greeting="x" * 4097), "TEXT_TOO_LONG", "greeting"),
     (start(labels={"": "x"}), "INVALID_INPUT", "labels"),
     (start(labels={str(key): "" for key in range(17)}), "INVALID_INPUT", "labels"),
     (start(history=[chat_pb2.ChatMessage(text="x")]), "INVALID_INPUT", "history[0].role"),
-    (start(history=[chat_pb2.ChatMessage(role=2)]), "INVALID_INPUT", "history[0].content"),
-    (start(history=[chat_pb2.ChatMessage(role=3, tool_call=tools_pb2.ToolCall())]), "INVALID_OPTION", "history[0].tool_call"),
-    (start(options=options_pb2.SessionOptions(voice=options_pb2.VoiceOptions(speed=float("nan")))), "INVALID_OPTION", "options.voice.speed"),
+    (start(history=[chat_pb2.ChatMessage(role=chat_pb2.CHAT_ROLE_USER)]), "INVALID_INPUT", "history[0].content"),
+    (
+        start(history=[chat_pb2.ChatMessage(role=chat_pb2.CHAT_ROLE_ASSISTANT, tool_call=tools_pb2.ToolCall())]),
+        "INVALID_OPTION",
+        "history[0].tool_call",
+    ),
+    (
+        start(options=options_pb2.SessionOptions(voice=options_pb2.VoiceOptions(speed=float("nan")))),
+        "INVALID_OPTION",
+        "options.voice.speed",
+    ),
     (Request(resume=conversation_pb2.SessionResume()), "INVALID_INPUT", "resume.session_id"),
-    (Request(resume=conversation_pb2.SessionResume(session_id="s", received_sequence=-1)), "INVALID_INPUT", "resume.received_sequence"),
-]  # fmt: skip
+    (
+        Request(resume=conversation_pb2.SessionResume(session_id="s", received_sequence=-1)),
+        "INVALID_INPUT",
+        "resume.received_sequence",
+    ),
+]
 
 
 @pytest.mark.parametrize(("message", "reason", "field"), WRONG_STARTS, ids=lambda value: str(value)[:24])
@@ -334,7 +354,10 @@ def test_a_first_message_that_does_not_come_or_comes_again_is_refused() -> None:
 
 def test_a_start_carries_history_greeting_labels_and_retention() -> None:
     async def test() -> None:
-        history = [chat_pb2.ChatMessage(role=1, text="Be kind."), chat_pb2.ChatMessage(role=2, text="Hi")]
+        history = [
+            chat_pb2.ChatMessage(role=chat_pb2.CHAT_ROLE_SYSTEM, text="Be kind."),
+            chat_pb2.ChatMessage(role=chat_pb2.CHAT_ROLE_USER, text="Hi"),
+        ]
         async with serving() as served:
             await converse(
                 served, [start(history=history, greeting="Good day.", labels={"a": "b"}, retention_s=0), END]

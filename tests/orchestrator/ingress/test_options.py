@@ -37,31 +37,61 @@ WRONG: list[tuple[Any, str]] = [
     (Session(generation=Generation(top_k=-1)), "generation.top_k"),
     (Session(turn_taking=TurnTaking(mode=99)), "turn_taking.mode"),  # type: ignore[arg-type]  # a newer client's
     (Session(turn_taking=TurnTaking(max_utterance_ms=999)), "turn_taking.max_utterance_ms"),
-    (Session(turn_taking=TurnTaking(voice_activity=turn_taking_pb2.VoiceActivityOptions(threshold=0.0))), "turn_taking.voice_activity.threshold"),
-    (Session(turn_taking=TurnTaking(voice_activity=turn_taking_pb2.VoiceActivityOptions(threshold=1.0))), "turn_taking.voice_activity.threshold"),
+    (
+        Session(turn_taking=TurnTaking(voice_activity=turn_taking_pb2.VoiceActivityOptions(threshold=0.0))),
+        "turn_taking.voice_activity.threshold",
+    ),
+    (
+        Session(turn_taking=TurnTaking(voice_activity=turn_taking_pb2.VoiceActivityOptions(threshold=1.0))),
+        "turn_taking.voice_activity.threshold",
+    ),
     (Session(turn_taking=TurnTaking(while_idle=Idle(pause_ms=49))), "turn_taking.while_idle.pause_ms"),
     (Session(turn_taking=TurnTaking(while_idle=Idle(pause_ms=1000))), "turn_taking.while_idle.complete_silence_ms"),
-    (Session(turn_taking=TurnTaking(while_replying=Idle(max_silence_ms=300))), "turn_taking.while_replying.max_silence_ms"),
-    (Session(turn_taking=TurnTaking(while_idle=Idle(one_word_silence_ms=49))), "turn_taking.while_idle.one_word_silence_ms"),
+    (
+        Session(turn_taking=TurnTaking(while_replying=Idle(max_silence_ms=300))),
+        "turn_taking.while_replying.max_silence_ms",
+    ),
+    (
+        Session(turn_taking=TurnTaking(while_idle=Idle(one_word_silence_ms=49))),
+        "turn_taking.while_idle.one_word_silence_ms",
+    ),
     (Session(context=options_pb2.ContextOptions(max_context_tokens=4000)), "context.max_context_tokens"),
     (Session(context=options_pb2.ContextOptions(overflow=9)), "context.overflow"),  # type: ignore[arg-type]  # as above
     (Session(system_prompt="x" * 16_385), "system_prompt"),
     (Session.FromString(b"\xc0\x3e\x01"), "1000"),  # field 1000, which a newer API may have
-]  # fmt: skip
+]
 
 NOT_YET: list[tuple[Any, str]] = [
     (Session(tools=tools_pb2.ToolSet(tools=[tools_pb2.Tool(name="clock")])), "tools"),
     (Session(turn_taking=TurnTaking(mode=turn_taking_pb2.ENDPOINTING_MODE_TURN_MODEL)), "turn_taking.mode"),
-    (Session(turn_taking=TurnTaking(speculation=turn_taking_pb2.SpeculationOptions(enabled=True))), "turn_taking.speculation.enabled"),
-    (Session(turn_taking=TurnTaking(barge_in=turn_taking_pb2.BargeInOptions(enabled=True))), "turn_taking.barge_in.enabled"),
-    (Session(turn_taking=TurnTaking(barge_in=turn_taking_pb2.BargeInOptions(ignore_back_channels=True))), "turn_taking.barge_in.ignore_back_channels"),
-    (Session(turn_taking=TurnTaking(barge_in=turn_taking_pb2.BargeInOptions(false_interruption_ms=300))), "turn_taking.barge_in.false_interruption_ms"),
+    (
+        Session(turn_taking=TurnTaking(speculation=turn_taking_pb2.SpeculationOptions(enabled=True))),
+        "turn_taking.speculation.enabled",
+    ),
+    (
+        Session(turn_taking=TurnTaking(barge_in=turn_taking_pb2.BargeInOptions(enabled=True))),
+        "turn_taking.barge_in.enabled",
+    ),
+    (
+        Session(turn_taking=TurnTaking(barge_in=turn_taking_pb2.BargeInOptions(ignore_back_channels=True))),
+        "turn_taking.barge_in.ignore_back_channels",
+    ),
+    (
+        Session(turn_taking=TurnTaking(barge_in=turn_taking_pb2.BargeInOptions(false_interruption_ms=300))),
+        "turn_taking.barge_in.false_interruption_ms",
+    ),
     (Session(turn_taking=TurnTaking(while_idle=Idle(adapt_to_caller=True))), "turn_taking.while_idle.adapt_to_caller"),
-    (Session(turn_taking=TurnTaking(while_replying=Idle(one_word_silence_ms=300))), "turn_taking.while_replying.one_word_silence_ms"),
-    (Session(turn_taking=TurnTaking(while_tool_running=Idle(spelling_silence_ms=300))), "turn_taking.while_tool_running.spelling_silence_ms"),
+    (
+        Session(turn_taking=TurnTaking(while_replying=Idle(one_word_silence_ms=300))),
+        "turn_taking.while_replying.one_word_silence_ms",
+    ),
+    (
+        Session(turn_taking=TurnTaking(while_tool_running=Idle(spelling_silence_ms=300))),
+        "turn_taking.while_tool_running.spelling_silence_ms",
+    ),
     (Session(context=options_pb2.ContextOptions(overflow=options_pb2.CONTEXT_OVERFLOW_SUMMARISE)), "context.overflow"),
     (Session(partial_transcripts=True), "partial_transcripts"),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 import asyncio
 import datetime
 import hashlib
+from collections.abc import AsyncIterable
 from ipaddress import ip_address
 
 import grpc
@@ -266,6 +267,6 @@ async def _drained(served: Served, metadata: tuple[tuple[str, str], ...]) -> Non
         pass
 
 
-async def _read_all(call: grpc.aio.StreamStreamCall[bytes, bytes]) -> None:
+async def _read_all(call: AsyncIterable[object]) -> None:
     async for _ in call:
         pass

@@ -128,7 +128,8 @@ def test_whatever_ends_a_synthesis_lets_go_of_every_room(end: str) -> None:
         async with serving(behind) as served:
             request = speech_pb2.SynthesizeRequest(text="Hello.", audio=PCM24)
             call = served.speech.Synthesize(request, timeout=0.2 if end == "deadline" else None)
-            assert (await call.read()).HasField("started")  # type: ignore[union-attr]  # not yet the end
+            first = await call.read()
+            assert isinstance(first, speech_pb2.SynthesizeResponse)
             if end == "cancel":
                 call.cancel()
             else:
@@ -190,7 +191,7 @@ WRONG_DICTATIONS = [
     (list(chunks(LOUD[:320])), "INVALID_FIRST_MESSAGE"),
     ([config(), config()], "INVALID_FIRST_MESSAGE"),
     ([config(), speech_pb2.TranscribeRequest()], "INVALID_INPUT"),
-    ([config(audio=audio_pb2.AudioFormat(encoding=77))], "UNSUPPORTED_AUDIO_FORMAT"),
+    ([config(audio=audio_pb2.AudioFormat(encoding=audio_pb2.AudioEncoding.ValueType(77)))], "UNSUPPORTED_AUDIO_FORMAT"),
     ([config(silence_ms=99)], "INVALID_OPTION"),
     ([config(partial_transcripts=True)], "INVALID_OPTION"),
     ([config(), speech_pb2.TranscribeRequest(audio=audio_pb2.AudioChunk(data=b"123"))], "UNREADABLE_AUDIO"),
@@ -229,7 +230,7 @@ def test_the_agent_answers_piece_by_piece() -> None:
         behind = Behind()
         behind.rooms.chat.answers.append("It rains today")
         async with serving(behind) as served:
-            parts = await answered(served, messages=[chat_pb2.ChatMessage(role=2, text="Hi")])
+            parts = await answered(served, messages=[chat_pb2.ChatMessage(role=chat_pb2.CHAT_ROLE_USER, text="Hi")])
         assert "".join(part.text for part in parts) == "It rains today"
         assert parts[-1].finished.reason == speech_pb2.CHAT_FINISH_REASON_STOP
         assert parts[-1].finished.text_tokens == 3
@@ -241,7 +242,7 @@ def test_the_agent_answers_piece_by_piece() -> None:
 def test_speech_in_a_message_is_heard_as_tokens_and_the_longest_answer_is_held() -> None:
     async def test() -> None:
         behind = Behind()
-        message = chat_pb2.ChatMessage(role=2, audio=audio_pb2.AudioClip(data=wav()))
+        message = chat_pb2.ChatMessage(role=chat_pb2.CHAT_ROLE_USER, audio=audio_pb2.AudioClip(data=wav()))
         async with serving(behind) as served:
             generation = options_pb2.GenerationOptions(max_new_tokens=1)
             parts = await answered(served, messages=[message], generation=generation)
@@ -255,18 +256,33 @@ def test_speech_in_a_message_is_heard_as_tokens_and_the_longest_answer_is_held()
 WRONG_CHATS = [
     ({}, "EMPTY_CONVERSATION"),
     ({"messages": [chat_pb2.ChatMessage(text="x")]}, "INVALID_INPUT"),
-    ({"messages": [chat_pb2.ChatMessage(role=2)]}, "INVALID_INPUT"),
-    ({"messages": [chat_pb2.ChatMessage(role=2, text="")]}, "INVALID_TEXT"),
-    ({"messages": [chat_pb2.ChatMessage(role=2, text="x" * 16_385)]}, "TEXT_TOO_LONG"),
-    ({"messages": [chat_pb2.ChatMessage(role=2, text="x")] * 513}, "INVALID_INPUT"),
-    ({"messages": [chat_pb2.ChatMessage(role=2, text="x" * 16_384)] * 2}, "PROMPT_TOO_LONG"),
-    ({"messages": [chat_pb2.ChatMessage(role=3, audio=audio_pb2.AudioClip(data=b"x"))]}, "INVALID_INPUT"),
-    ({"messages": [chat_pb2.ChatMessage(role=2, audio=audio_pb2.AudioClip(data=b"x"))]}, "UNREADABLE_AUDIO"),
-    ({"messages": [chat_pb2.ChatMessage(role=4, tool_result=tools_pb2.ToolResult())]}, "INVALID_OPTION"),
-    ({"messages": [chat_pb2.ChatMessage(role=2, text="x")], "tools": [tools_pb2.Tool(name="t")]}, "INVALID_OPTION"),
+    ({"messages": [chat_pb2.ChatMessage(role=chat_pb2.CHAT_ROLE_USER)]}, "INVALID_INPUT"),
+    ({"messages": [chat_pb2.ChatMessage(role=chat_pb2.CHAT_ROLE_USER, text="")]}, "INVALID_TEXT"),
+    ({"messages": [chat_pb2.ChatMessage(role=chat_pb2.CHAT_ROLE_USER, text="x" * 16_385)]}, "TEXT_TOO_LONG"),
+    ({"messages": [chat_pb2.ChatMessage(role=chat_pb2.CHAT_ROLE_USER, text="x")] * 513}, "INVALID_INPUT"),
+    ({"messages": [chat_pb2.ChatMessage(role=chat_pb2.CHAT_ROLE_USER, text="x" * 16_384)] * 2}, "PROMPT_TOO_LONG"),
+    (
+        {"messages": [chat_pb2.ChatMessage(role=chat_pb2.CHAT_ROLE_ASSISTANT, audio=audio_pb2.AudioClip(data=b"x"))]},
+        "INVALID_INPUT",
+    ),
+    (
+        {"messages": [chat_pb2.ChatMessage(role=chat_pb2.CHAT_ROLE_USER, audio=audio_pb2.AudioClip(data=b"x"))]},
+        "UNREADABLE_AUDIO",
+    ),
+    (
+        {"messages": [chat_pb2.ChatMessage(role=chat_pb2.CHAT_ROLE_TOOL, tool_result=tools_pb2.ToolResult())]},
+        "INVALID_OPTION",
+    ),
     (
         {
-            "messages": [chat_pb2.ChatMessage(role=2, text="x")],
+            "messages": [chat_pb2.ChatMessage(role=chat_pb2.CHAT_ROLE_USER, text="x")],
+            "tools": [tools_pb2.Tool(name="t")],
+        },
+        "INVALID_OPTION",
+    ),
+    (
+        {
+            "messages": [chat_pb2.ChatMessage(role=chat_pb2.CHAT_ROLE_USER, text="x")],
             "generation": options_pb2.GenerationOptions(temperature=float("nan")),
         },
         "INVALID_OPTION",

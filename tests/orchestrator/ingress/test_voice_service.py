@@ -26,7 +26,12 @@ def wav(samples: np.ndarray = TONE, rate_hz: int = RATE_HZ, kind: str = "WAV") -
 
 def consent(**changed: object) -> voice_pb2.VoiceConsent:
     """An agreement that suffices, with some of it changed."""
-    given = voice_pb2.VoiceConsent(basis=2, speaker_name="Ada", record="file 7", consent_time=Timestamp(seconds=1_000))
+    given = voice_pb2.VoiceConsent(
+        basis=voice_pb2.CONSENT_BASIS_SPEAKER_AGREED,
+        speaker_name="Ada",
+        record="file 7",
+        consent_time=Timestamp(seconds=1_000),
+    )
     for name, value in changed.items():
         given.ClearField(name)  # type: ignore[arg-type]  # whichever field a test changes
         if value is not None:
@@ -102,7 +107,11 @@ REFUSED = [
     ({"clip": audio_pb2.AudioClip(data=bytes(9), format=PCM16)}, "UNREADABLE_AUDIO", "audio.data"),
     ({"clip": audio_pb2.AudioClip(data=bytes(3_670_017))}, "MESSAGE_TOO_LARGE", "clip.data"),
     (
-        {"clip": audio_pb2.AudioClip(data=b"x", format=audio_pb2.AudioFormat(encoding=5, sample_rate_hz=48_000))},
+        {
+            "clip": audio_pb2.AudioClip(
+                data=b"x", format=audio_pb2.AudioFormat(encoding=audio_pb2.AUDIO_ENCODING_OPUS, sample_rate_hz=48_000)
+            )
+        },
         "UNSUPPORTED_AUDIO_FORMAT",
         "clip.format.encoding",
     ),

@@ -245,7 +245,7 @@ def _message(name: str, **fields: st.SearchStrategy[object]) -> st.SearchStrateg
         "session_update": conversation_pb2.SessionUpdate,
     }
     content = st.fixed_dictionaries({}, optional=fields).map(lambda chosen: kinds[name](**chosen))
-    return content.map(lambda made: Request(**{name: made}))  # type: ignore[arg-type]  # by name
+    return content.map(lambda made: Request(**{name: made}))
 
 
 ENUMS = st.integers(0, 3) | st.integers(-(2**31), 2**31 - 1)
