@@ -11,7 +11,7 @@ from typing import Annotated, Final
 
 import typer
 
-from services.local.processes import group_memory_bytes
+from services.local.processes import session_memory_bytes
 from services.local.readiness import probe
 from services.local.record import birth_ticks, check_nothing_runs, read_record
 from services.local.settings import LocalSettings, read_local_settings
@@ -75,7 +75,7 @@ def status() -> None:
             state = "works"
         except StepAudioError as error:
             state, healthy = f"fails: {error}", False
-        memory_mib = group_memory_bytes(server.pid) / 2**20
+        memory_mib = session_memory_bytes(server.pid) / 2**20
         typer.echo(f"{server.pool:10} {server.address:16} pid {server.pid:<8} {memory_mib:5.0f} MiB  {state}")
     raise typer.Exit(0 if healthy else 1)
 

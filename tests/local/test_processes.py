@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from services.local.processes import ChildProcess, group_memory_bytes
+from services.local.processes import ChildProcess, session_memory_bytes
 from services.local.record import ServerRecord, birth_ticks, read_record, remove_record, write_record
 
 pytestmark = pytest.mark.unit
@@ -66,8 +66,8 @@ def test_a_child_dies_with_a_parent_that_is_killed(tmp_path: Path) -> None:
     await_that(lambda: birth_ticks(child) is None)
 
 
-def test_the_memory_of_a_group_is_that_of_all_its_processes() -> None:
-    assert group_memory_bytes(os.getpgrp()) > 10 * 2**20
+def test_the_memory_of_a_session_is_that_of_all_its_processes() -> None:
+    assert session_memory_bytes(os.getsid(0)) > 10 * 2**20
 
 
 def test_a_record_is_read_back_while_its_writer_lives(tmp_path: Path) -> None:

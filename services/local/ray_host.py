@@ -1,0 +1,56 @@
+"""A Ray cluster of this one machine and the orchestrator on it, until SIGTERM: `python -m services.local.ray_host FOLDER`.
+
+The same application and the same Serve as in a cluster; only the cluster is trimmed (field figures: a bare head takes
+400 MiB and 10 s). Head and driver are one process. It ends everything it started when it is asked to; when it is
+killed, its keeper does.
+
+FOLDER is where Ray keeps its sessions and logs; sockets lie in it, whose paths may have 107 bytes, so it is short.
+"""
+
+import os
+import signal
+import sys
+from typing import Any, Final
+
+os.environ.update(  # before Ray is imported: it reads them then
+    RAY_USAGE_STATS_ENABLED="0",
+    RAY_enable_metrics_collection="0",
+    RAY_SERVE_CONTROL_LOOP_INTERVAL_S="0.5",
+    RAY_AUTH_MODE="disabled",  # a token of the environment must not switch it on: everything listens on loopback,
+    RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER="0",  # which is what this does, on Linux too
+)
+os.environ.pop("RAY_ADDRESS", None)  # a cluster of our own, never somebody else's
+
+import ray
+from ray import serve
+from ray.serve.config import ProxyLocation
+
+APP: Final = "stepaudio"
+_OBJECT_STORE_BYTES: Final = 100 * 2**20
+
+
+def host(application: Any, folder: str) -> None:  # Serve's Application is generic over what nobody here knows
+    """Run an application until SIGTERM or SIGINT."""
+    asked = {signal.SIGTERM, signal.SIGINT}
+    for number in asked:
+        signal.signal(number, lambda *_: sys.exit(1))  # until all runs: nothing to drain yet
+    ray.init(
+        num_cpus=1,
+        include_dashboard=False,
+        object_store_memory=_OBJECT_STORE_BYTES,
+        log_to_driver=False,
+        namespace=APP,
+        _temp_dir=folder,
+    )
+    serve.start(proxy_location=ProxyLocation.Disabled)
+    serve.run(application, name=APP, route_prefix=None)
+    signal.pthread_sigmask(signal.SIG_BLOCK, asked)
+    signal.sigwait(asked)
+    serve.shutdown()  # drains the replicas
+    ray.shutdown()
+
+
+if __name__ == "__main__":
+    from services.orchestrator.app import application
+
+    host(application(), sys.argv[1])
