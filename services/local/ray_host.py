@@ -1,4 +1,4 @@
-"""A Ray cluster of this one machine and the orchestrator on it, until SIGTERM: `python -m services.local.ray_host FOLDER`.
+"""A Ray cluster of this one machine and the orchestrator on it, until SIGTERM: `… -m services.local.ray_host FOLDER`.
 
 The same application and the same Serve as in a cluster; only the cluster is trimmed (field figures: a bare head takes
 400 MiB and 10 s). Head and driver are one process. It ends everything it started when it is asked to; when it is
@@ -8,6 +8,7 @@ FOLDER is where Ray keeps its sessions and logs; sockets lie in it, whose paths 
 """
 
 import os
+import secrets
 import signal
 import sys
 from typing import Any, Final
@@ -16,8 +17,9 @@ os.environ.update(  # before Ray is imported: it reads them then
     RAY_USAGE_STATS_ENABLED="0",
     RAY_enable_metrics_collection="0",
     RAY_SERVE_CONTROL_LOOP_INTERVAL_S="0.5",
-    RAY_AUTH_MODE="disabled",  # a token of the environment must not switch it on: everything listens on loopback,
-    RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER="0",  # which is what this does, on Linux too
+    RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER="0",  # listen on loopback only, on Linux too
+    RAY_AUTH_MODE="token",  # and, for the one port that Serve opens everywhere, let nobody in
+    RAY_AUTH_TOKEN=secrets.token_hex(32),
 )
 os.environ.pop("RAY_ADDRESS", None)  # a cluster of our own, never somebody else's
 
