@@ -234,6 +234,7 @@ class FakeSessionStore:
             self._writable(lease)
             record.ended_s = self._clock()
             record.open_turn = None
+            record.tokens.clear()
             record.keep_until_s = self._clock() + record.kept.retention_s + self._times.margin_s
             if record.kept.retention_s == 0:
                 self._bury(record, "ended")
@@ -333,7 +334,7 @@ class FakeVoiceStore:
                 if self._clock() < made_s + _REQUEST_ID_S:
                     if digest != request_digest:
                         raise RequestIdReusedError("this request id made another voice", field="request_id")
-                    if voice_id in shelf.voices:
+                    if voice_id == voice.voice_id and voice_id in shelf.voices:
                         return shelf.voices[voice_id]
             old = shelf.voices.get(voice.voice_id)
             if old is None:
