@@ -14,6 +14,8 @@ from services.shared.errors import StepAudioError
 from services.shared.triton.specs import MODELS, SPEECH_TOKENIZER, STEP1_CHAT, STEP1_TTS, TOKEN_TO_WAVE
 
 ORCHESTRATOR: Final = "orchestrator"
+OK: Final = "OK"
+"""The reason of a status that is no error."""
 
 
 class MetricKind(StrEnum):
@@ -85,7 +87,6 @@ ORIGINS: Final = ("speech", "text", "say")
 OUTCOMES: Final = ("completed", "interrupted", "failed")
 FIRST_AUDIO_PARTS: Final = ("endpointing", "tokenizer", "lm", "tts", "vocoder", "orchestrator")
 SESSION_BEGINNINGS: Final = ("new", "resumed")
-SESSION_ENDS: Final = ("ended", "detached", "taken_over", "deleted")
 STORE_OPERATIONS: Final = ("create", "resume", "renew", "write", "read", "delete")
 REQUEST_OUTCOMES: Final = ("ok", "invalid", "cancelled", "failed")
 
@@ -97,14 +98,16 @@ _ROOM_S: Final = (0.005, 0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5, 0.75, 1.0, 
 _LOOP_S: Final = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 1.0)
 _STORE_S: Final = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 1.0, 5.0)
 
-OPEN_SESSIONS: Final = _gauge("open_sessions", "Sessions that this replica owns.")
+OPEN_SESSIONS: Final = _gauge("open_sessions", "Sessions that live here, those that wait for their client included.")
+ATTACHED_SESSIONS: Final = _gauge("attached_sessions", "Sessions that have a client now.")
 BEGUN_SESSIONS: Final = _counter(
     "begun_sessions_total", "Sessions that this replica took up, new or resumed.", how=SESSION_BEGINNINGS
 )
-ENDED_SESSIONS: Final = _counter(
-    "ended_sessions_total", "Sessions that this replica let go of: ended, lost to their callers, or taken.",
-    reason=SESSION_ENDS,
-)  # fmt: skip
+ENDED_STREAMS: Final = _counter(
+    "ended_streams_total",
+    "Streams of conversations that ended, by the reason of their status.",
+    reason=(OK, *error_reasons()),
+)
 ENDED_TURNS: Final = _counter(
     "ended_turns_total", "Turns that were committed, by how they began and ended.", origin=ORIGINS, outcome=OUTCOMES
 )
@@ -129,7 +132,9 @@ USER_AUDIO: Final = _counter("user_audio_seconds_total", "The users' utterances,
 REPLY_AUDIO: Final = _counter("reply_audio_seconds_total", "Replies that were sent, in seconds of audio.")
 HEARD_AUDIO: Final = _counter("heard_audio_seconds_total", "Replies as far as they were heard, in seconds of audio.")
 UNDERRUNS: Final = _counter("playout_underruns_total", "How often a player ran dry within a reply.")
-ERRORS: Final = _counter("errors_total", "Calls that ended with an error, by its reason.", reason=error_reasons())
+ERRORS: Final = _counter(
+    "errors_total", "Calls of the public API that ended with an error, by its reason.", reason=error_reasons()
+)
 STORE: Final = _histogram(
     "store_seconds", "Time of one request to the store.", _STORE_S, operation=STORE_OPERATIONS
 )  # fmt: skip
@@ -139,8 +144,9 @@ LOOP_LAG: Final = _histogram(
 
 ORCHESTRATOR_METRICS: Final = (
     OPEN_SESSIONS,
+    ATTACHED_SESSIONS,
     BEGUN_SESSIONS,
-    ENDED_SESSIONS,
+    ENDED_STREAMS,
     ENDED_TURNS,
     FIRST_AUDIO,
     FIRST_AUDIO_PART,

@@ -5,7 +5,13 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
-from services.shared.telemetry.catalogue import MODEL_METRICS, ORCHESTRATOR, ORCHESTRATOR_METRICS, MetricSpec
+from services.shared.telemetry.catalogue import (
+    MODEL_METRICS,
+    ORCHESTRATOR,
+    ORCHESTRATOR_METRICS,
+    MetricSpec,
+    error_reasons,
+)
 
 _HEAD: Final = """\
 # Metrics
@@ -43,8 +49,9 @@ def _rows(specs: Iterable[MetricSpec], stage: str) -> Iterable[str]:
 
 
 def _values(values: tuple[str, ...]) -> Iterable[str]:
-    many = 12
-    return (f"`{value}`" for value in values) if len(values) <= many else ("every reason of [the API](api.md#errors)",)
+    reasons = set(error_reasons())
+    listed = [f"`{value}`" for value in values if value not in reasons]
+    return listed if len(listed) == len(values) else [*listed, "every reason of [the API](api.md#errors)"]
 
 
 if __name__ == "__main__":

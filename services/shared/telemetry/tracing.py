@@ -31,15 +31,24 @@ class Span(Protocol):
     def traceparent(self) -> str:
         """What a request carries so that its work becomes a child of this; empty for none."""
 
-    def end(self, attributes: Attributes = _NONE, *, error: BaseException | None = None) -> None:
-        """The work has ended, with `error` if it failed; a second end does nothing."""
+    def end(
+        self, attributes: Attributes = _NONE, *, error: BaseException | None = None, at_s: float | None = None
+    ) -> None:
+        """The work has ended, with `error` if it failed, now or at a wall-clock time; a second end does nothing."""
 
 
 class Traces(Protocol):
     """Where spans go."""
 
-    def begin(self, name: str, *, parent: str = "", attributes: Attributes = _NONE) -> Span:
-        """Begin a span; `parent` is a traceparent, and one that cannot be read counts as none."""
+    def begin(self, name: str, *, parent: str = "", attributes: Attributes = _NONE, at_s: float | None = None) -> Span:
+        """Begin a span.
+
+        Args:
+            name: of the work.
+            parent: a traceparent; one that cannot be read counts as none.
+            attributes: known by now.
+            at_s: wall-clock seconds since 1970; None is now.
+        """
 
     def close(self) -> None:
         """Send what is left."""
@@ -70,7 +79,7 @@ def open_traces(endpoint: str, *, service: str) -> Traces:
 class NoTraces:
     """Spans that are not kept."""
 
-    def begin(self, name: str, *, parent: str = "", attributes: Attributes = _NONE) -> Span:
+    def begin(self, name: str, *, parent: str = "", attributes: Attributes = _NONE, at_s: float | None = None) -> Span:
         """Give a span that hands its parent on."""
         return _PassedOn(parent)
 
@@ -82,7 +91,9 @@ class _PassedOn:
     def __init__(self, traceparent: str) -> None:
         self.traceparent = traceparent
 
-    def end(self, attributes: Attributes = _NONE, *, error: BaseException | None = None) -> None:
+    def end(
+        self, attributes: Attributes = _NONE, *, error: BaseException | None = None, at_s: float | None = None
+    ) -> None:
         pass
 
 
@@ -94,13 +105,15 @@ class OtelTraces:
         self._provider = provider
         self._tracer: Tracer = provider.get_tracer("stepaudio")
 
-    def begin(self, name: str, *, parent: str = "", attributes: Attributes = _NONE) -> Span:
+    def begin(self, name: str, *, parent: str = "", attributes: Attributes = _NONE, at_s: float | None = None) -> Span:
         """Begin a span."""
         from opentelemetry.context import Context
         from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
         context = TraceContextTextMapPropagator().extract({_TRACEPARENT: parent}, context=Context())
-        return _Recorded(self._tracer.start_span(name, context=context, attributes=attributes))
+        return _Recorded(
+            self._tracer.start_span(name, context=context, attributes=attributes, start_time=_nanoseconds(at_s))
+        )
 
     def close(self) -> None:
         """Send what is left and stop."""
@@ -113,7 +126,9 @@ class _Recorded:
         context = span.get_span_context()
         self.traceparent = f"00-{context.trace_id:032x}-{context.span_id:016x}-{context.trace_flags:02x}"
 
-    def end(self, attributes: Attributes = _NONE, *, error: BaseException | None = None) -> None:
+    def end(
+        self, attributes: Attributes = _NONE, *, error: BaseException | None = None, at_s: float | None = None
+    ) -> None:
         from opentelemetry.trace import Status, StatusCode
 
         if not self._span.is_recording():
@@ -123,4 +138,8 @@ class _Recorded:
             self._span.set_status(
                 Status(StatusCode.ERROR, type(error).__name__)
             )  # its message may hold the user's words
-        self._span.end()
+        self._span.end(_nanoseconds(at_s))
+
+
+def _nanoseconds(at_s: float | None) -> int | None:
+    return None if at_s is None else round(at_s * 1e9)
