@@ -17,17 +17,12 @@ import numpy as np
 from protos.gen.stepaudio.v1 import audio_pb2, speech_pb2, speech_pb2_grpc
 from services.local.record import ORCHESTRATOR
 from services.local.redis import probe as probe_redis
-from services.shared.codec import CODEC_SIZE, GROUP_TOKENS
 from services.shared.errors import DeadlineExceededError, RoomUnavailableError, StepAudioError
 from services.shared.triton.client import TritonClient
-from services.shared.triton.specs import SPEAKER_ENCODER, SPEECH_TOKENIZER, STEP1_CHAT, STEP1_TTS, TOKEN_TO_WAVE
-from services.shared.triton.tensors import ModelSpec
-from services.shared.triton.wire import SequencePlace
+from services.shared.triton.probe import probe_pool
 
 _RATE_HZ: Final = 16_000
 _RETRY_S: Final = 0.2
-_IDS: Final = 3
-_TOKENS: Final = 10
 _WORD: Final = "Yes."
 _AUDIBLE: Final = 0.01
 """A word's loudest sample is above this; full scale is 1."""
@@ -73,7 +68,7 @@ async def probe(name: str, address: str, *, timeout_s: float) -> None:
         await ask(address, timeout_s)
         return
     async with TritonClient(address) as client:
-        await _MODELS[name](client, timeout_s)
+        await probe_pool(client, name, timeout_s=timeout_s)
 
 
 async def _redis(address: str, timeout_s: float) -> None:
@@ -97,49 +92,7 @@ async def _orchestrator(address: str, timeout_s: float) -> None:
         raise StepAudioError(f"{address} spoke a word as {len(samples)} samples of silence")
 
 
-async def _tokenizer(client: TritonClient, timeout_s: float) -> None:
-    tone = 0.3 * np.sin(np.arange(_RATE_HZ, dtype=np.float32) * np.float32(0.1))
-    place = SequencePlace(f"probe-{time.monotonic_ns()}", start=True, end=True)
-    answer = await client.infer(SPEECH_TOKENIZER, {"pcm": tone}, timeout_s=timeout_s, sequence=place)
-    tokens = answer["speech_tokens"]
-    _expect(len(tokens) > 0 and len(tokens) % GROUP_TOKENS == 0, SPEECH_TOKENIZER, f"{len(tokens)} tokens")
-    _expect(bool((tokens >= 0).all() and (tokens < CODEC_SIZE).all()), SPEECH_TOKENIZER, "tokens outside the codec")
-
-
-def _generation(spec: ModelSpec) -> Callable[[TritonClient, float], Awaitable[None]]:
-    async def ask(client: TritonClient, timeout_s: float) -> None:
-        request = {"input_ids": [1, 2, 3], "max_new_tokens": [_IDS], "temperature": [0.0]}
-        ids: list[int] = []
-        async for answer in client.stream(spec, request, timeout_s=timeout_s):
-            ids += answer["output_ids"].tolist()
-        _expect(len(ids) == _IDS and min(ids) >= 0, spec, f"the ids {ids}")
-
-    return ask
-
-
-async def _vocoder(client: TritonClient, timeout_s: float) -> None:
-    tone = 0.3 * np.sin(np.arange(_RATE_HZ, dtype=np.float32) * np.float32(0.1))
-    clip = {"pcm": tone, "sample_rate_hz": [_RATE_HZ]}
-    voice = await client.infer(SPEAKER_ENCODER, clip, timeout_s=timeout_s)
-    _expect(bool(voice["voice_embedding"].any()), SPEAKER_ENCODER, "an empty embedding")
-    tokens = np.arange(_TOKENS)
-    request = {**voice, "voice_tokens": tokens, "speech_tokens": tokens, "seed": [0], "last": [True]}
-    samples = (await client.infer(TOKEN_TO_WAVE, request, timeout_s=timeout_s))["pcm"]
-    _expect(len(samples) > 0 and bool(np.isfinite(samples).all() and samples.any()), TOKEN_TO_WAVE, "no sound")
-
-
-_MODELS: Final[dict[str, Callable[[TritonClient, float], Awaitable[None]]]] = {
-    SPEECH_TOKENIZER.pool: _tokenizer,
-    STEP1_CHAT.pool: _generation(STEP1_CHAT),
-    STEP1_TTS.pool: _generation(STEP1_TTS),
-    TOKEN_TO_WAVE.pool: _vocoder,
-}
 _PROBES: Final[dict[str, Callable[[str, float], Awaitable[None]]]] = {
     "redis": _redis,
     ORCHESTRATOR: _orchestrator,
 }
-
-
-def _expect(holds: bool, spec: ModelSpec, what: str) -> None:
-    if not holds:
-        raise StepAudioError(f"{spec.name} answered its first request with {what}; see its log")

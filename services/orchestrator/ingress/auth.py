@@ -11,7 +11,7 @@ time. A token that was sent decides, also where a certificate came too. Knows no
 import hashlib
 import hmac
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -48,9 +48,7 @@ class Tenants:
     token_digests: Mapping[str, str] = field(default_factory=dict)
     subjects: Mapping[str, str] = field(default_factory=dict)
 
-    def identify(
-        self, metadata: Iterable[tuple[str, str | bytes]], peer: Mapping[str, Sequence[bytes]]
-    ) -> Caller:
+    def identify(self, metadata: Iterable[tuple[str, str | bytes]], peer: Mapping[str, Iterable[bytes]]) -> Caller:
         """Say who calls.
 
         Args:

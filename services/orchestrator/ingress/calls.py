@@ -72,9 +72,9 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
 
     async def intercept_service(
         self,
-        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler]],
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler | None]],
         handler_call_details: grpc.HandlerCallDetails,
-    ) -> Handler:
+    ) -> Handler | None:
         """Put the checks around a method of the API; others and unknown ones are left alone."""
         handler = await continuation(handler_call_details)
         method = handler_call_details.method
@@ -86,9 +86,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         if handler.unary_stream is not None:
             around = self._around(method, handler.unary_stream)
             return grpc.unary_stream_rpc_method_handler(around, _tolerant(parse), write)
-        return grpc.unary_unary_rpc_method_handler(
-            self._around(method, handler.unary_unary), _tolerant(parse), write
-        )
+        return grpc.unary_unary_rpc_method_handler(self._around(method, handler.unary_unary), _tolerant(parse), write)
 
     def _around(self, method: str, behaviour: Any) -> Any:  # the handler's types say nothing of asyncio
         kind = Kind.CONVERSATION if method == CONVERSE else Kind.CALL
@@ -114,8 +112,11 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             return await behaviour(request, context)
 
 
-def _tolerant(parse: Callable[[bytes], object]) -> Callable[[bytes], object]:
+def _tolerant(parse: Callable[[bytes], object] | None) -> Callable[[bytes], object] | None:
     """A deserializer whose failure is met inside the call, where it can be told with details."""
+
+    if parse is None:
+        return None
 
     def parsed(data: bytes) -> object:
         try:

@@ -41,8 +41,8 @@ class ConversationService(conversation_pb2_grpc.ConversationServiceServicer):
         voices: VoiceBook,
         profile: Profile,
         *,
-        retention: Retention = Retention(),
-        patience: StreamPatience = StreamPatience(),
+        retention: Retention,
+        patience: StreamPatience,
         clock: Callable[[], float] = time.monotonic,
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
@@ -82,9 +82,7 @@ class ConversationService(conversation_pb2_grpc.ConversationServiceServicer):
         positions = await self._reply_positions(tenant, first.resume)
         return await self._sessions.resume(read_resume(first.resume, tenant, positions))
 
-    async def _reply_positions(
-        self, tenant: str, resume: conversation_pb2.SessionResume
-    ) -> OutputPositions | None:
+    async def _reply_positions(self, tenant: str, resume: conversation_pb2.SessionResume) -> OutputPositions | None:
         """How the session counts its replies' samples, where the client says what it heard of one."""
         if not resume.HasField("playback"):
             return None

@@ -15,7 +15,7 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Final
 
-from protos.gen.stepaudio.v1 import conversation_pb2
+from protos.gen.stepaudio.v1 import audio_pb2, conversation_pb2
 from services.orchestrator.conversation import events
 from services.orchestrator.conversation.outputs import Refused
 from services.orchestrator.ingress.audio_in import AudioInput
@@ -194,7 +194,7 @@ class ConversationStream:
         await asyncio.sleep(self._patience.half_close_s)
         self._end_input(audio)
 
-    def _hear(self, chunk: conversation_pb2.audio__pb2.AudioChunk, audio: AudioInput) -> None:
+    def _hear(self, chunk: audio_pb2.AudioChunk, audio: AudioInput) -> None:
         heard = audio.push(chunk.data, chunk.first_sample if chunk.HasField("first_sample") else None)
         self._stream.hear(heard.samples, heard.first_sample)
 

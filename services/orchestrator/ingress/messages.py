@@ -2,14 +2,14 @@
 
     Emitted ──► 0 or more ConverseResponses, in order; a reply's audio waits here for whole chunks, until it ends
 
-Holds what a stream needs to be told: its formats, the audio of the reply under way, the options in force. It decides
+Holds what a stream needs to be told: its formats, and the audio of the reply under way. It decides
 nothing: what is told, and when, is the conversation's.
 """
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Final
+from typing import Final, cast
 
 from protos.gen.stepaudio.v1 import audio_pb2, conversation_pb2, events_pb2, turn_taking_pb2
 from services.orchestrator.conversation import outputs
@@ -23,6 +23,7 @@ from services.orchestrator.ingress.options import Offer, mode_numbers, to_messag
 from services.orchestrator.ingress.records import ORIGINS, turn_message
 from services.orchestrator.pipeline.session import Emitted, StreamOpened
 from services.orchestrator.ports.store import StreamFormats
+from services.shared.audio.pcm import Samples
 from services.shared.audio.positions import InputPositions, OutputPositions
 
 Response = conversation_pb2.ConverseResponse
@@ -105,7 +106,6 @@ class EventWriter:
         self._user = InputPositions(self._input_format.sample_rate_hz, HEARING_RATE_HZ)
         self._reply = OutputPositions(profile.native_rate_hz, self._reply_format.sample_rate_hz)
         self._audio: AudioOutput | None = None
-        self._options = profile.offer.defaults
 
     def write(self, emitted: Emitted) -> Iterator[Response]:
         """Give the events that an output becomes, all but their numbers."""
@@ -119,13 +119,12 @@ class EventWriter:
         match emitted.output:
             case outputs.ReplyAudio(spoken_characters=characters, samples=samples):
                 if self._audio is not None:
-                    yield from map(_audio_event, self._audio.push(samples, characters))
+                    yield from map(_audio_event, self._audio.push(cast(Samples, samples), characters))
             case outputs.ReplyText(text=text):
                 yield Response(reply_text=events_pb2.ReplyText(text=text))
             case outputs.ReplyStarted() | outputs.ReplyResumed() | outputs.ReplyEnded() | outputs.Interrupted():
                 yield from self._reply_events(emitted.output)
             case StreamOpened():
-                self._options = emitted.output.options
                 yield Response(session_started=self._session_started(emitted.output))
             case outputs.TurnEnded():
                 yield Response(turn_ended=self._turn_ended(emitted.output))
@@ -181,7 +180,6 @@ class EventWriter:
                 )
                 return Response(transcript=transcript)
             case outputs.SessionUpdated(options=options):
-                self._options = options
                 updated = events_pb2.SessionUpdated(options=to_message(options, self._profile.offer))
                 return Response(session_updated=updated)
             case outputs.InputReleased(before_sample=sample):
@@ -221,7 +219,6 @@ class EventWriter:
             self._reply_format,
             self._profile.native_rate_hz,
             chunk_ms=self._chunk_ms,
-            volume=self._options.voice.volume,
             first_sample=first_sample,
         )
 

@@ -77,9 +77,7 @@ def check_size(request: Request) -> None:
         raise refusal(MessageTooLargeError, "message", f"{size} bytes", f"at most {MAX_CONVERSE_BYTES} bytes")
 
 
-def read_start(
-    start: conversation_pb2.SessionStart, tenant: str, offer: Offer, retention: Retention
-) -> StartRequest:
+def read_start(start: conversation_pb2.SessionStart, tenant: str, offer: Offer, retention: Retention) -> StartRequest:
     """Read how a session is to begin.
 
     Raises:

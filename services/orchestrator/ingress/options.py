@@ -67,7 +67,10 @@ _NOT_OFFERED: Final[tuple[tuple[str, Asks], ...]] = (
     ("turn_taking.mode", lambda options: options.turn_taking.mode not in ENDPOINTING_MODES),
     ("turn_taking.barge_in.enabled", lambda options: options.turn_taking.barge_in.enabled),
     ("turn_taking.barge_in.ignore_back_channels", lambda options: options.turn_taking.barge_in.ignore_back_channels),
-    ("turn_taking.barge_in.false_interruption_ms", lambda options: options.turn_taking.barge_in.false_interruption_ms > 0),
+    (
+        "turn_taking.barge_in.false_interruption_ms",
+        lambda options: options.turn_taking.barge_in.false_interruption_ms > 0,
+    ),
     ("turn_taking.speculation.enabled", lambda options: options.turn_taking.speculation.enabled),
     *_in_each_state("adapt_to_caller"),
     *_in_each_state("one_word_silence_ms"),
@@ -208,9 +211,7 @@ def _within_context(options: Options, offer: Offer) -> Options:
     if chosen is not None and chosen > room:
         field = f"{ROOT}.context.max_context_tokens"
         limit = f"1 to {room}, the model's context less the longest reply"
-        raise InvalidOptionError(
-            f"{field} is {chosen}; it takes {limit}", field=field, value=str(chosen), limit=limit
-        )
+        raise InvalidOptionError(f"{field} is {chosen}; it takes {limit}", field=field, value=str(chosen), limit=limit)
     return options
 
 

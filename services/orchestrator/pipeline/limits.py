@@ -66,7 +66,7 @@ class PipelineLimits:
 
     reply: ReplyLimits = ReplyLimits()
     hearing_ms: int = 34_000
-    idle_hearing_ms: int = 4_000
+    idle_hearing_ms: int = 8_000
     gap_ms: int = 120_000
     unjudged_ms: int = 160_000
     utterance_batch_ms: int = 240

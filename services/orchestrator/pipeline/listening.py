@@ -77,8 +77,6 @@ class Listening:
         self._forget()
         if self.audio.end_sample - self._judged >= FRAME_SAMPLES:
             self._has_frame.set()
-        if self._utterance is not None:
-            self._utterance.heard()
 
     def after_audio(self, act: Callable[[], None]) -> None:
         """Do something once all whole frames heard so far are judged; at once if they are.
@@ -94,10 +92,8 @@ class Listening:
         self._behind.append((self.audio.end_sample, act))
 
     def follow(self, utterance: SpokenUtterance | None) -> None:
-        """Wake this utterance as audio comes, and keep what it has not given away; None for no more."""
+        """Keep the audio of this utterance; None for no more."""
         self._utterance = utterance
-        if utterance is not None:
-            utterance.heard()
 
     async def run(self) -> None:
         """Judge frames until cancelled.

@@ -53,6 +53,7 @@ class SpokenUtterance:
     ) -> None:
         self.end_sample: int | None = None
         self.cursor = first_sample
+        self._settled = first_sample
         self._audio = audio
         self._stream = tokenizer.listen(work)
         self._limits = limits
@@ -66,9 +67,10 @@ class SpokenUtterance:
         self._total_s = 0.0
         self._finish_s = 0.0
 
-    def heard(self) -> None:
-        """More audio has come; it costs a comparison."""
-        if self._audio.end_sample - self.cursor >= self._batch_samples:
+    def settle(self, sample: int) -> None:
+        """Audio before this sample belongs to it whatever comes; it costs a comparison."""
+        self._settled = sample
+        if sample - self.cursor >= self._batch_samples:
             self._wake.set()
 
     def end(self, end_sample: int) -> None:
@@ -116,7 +118,8 @@ class SpokenUtterance:
         available = self._audio.end_sample
         if self.end_sample is not None:
             return max(min(self.end_sample, available), self.cursor)
-        return available if available - self.cursor >= self._batch_samples else None
+        settled = min(self._settled, available)
+        return settled if settled - self.cursor >= self._batch_samples else None
 
     async def _push(self, end: int) -> None:
         samples = self._audio.read(self.cursor, end)
