@@ -85,10 +85,10 @@ class AudioInput:
         self._was_short = False
         self._largest_gap_s = max(MAX_GAP_S, replay_s)
         self._clock = clock
-        self._ahead_s = -replay_s
         self._credit_s = max(MAX_CREDIT_S, replay_s)
         self._max_ahead_s = max_ahead_s
-        self._last_s = clock()
+        self._paced_samples = 0
+        self._paced_from_s = clock() - replay_s  # real time would have brought the samples since this moment
 
     @property
     def next_sample(self) -> int:
@@ -123,12 +123,14 @@ class AudioInput:
         known = max(self._next - first, 0)
         if known >= count:
             return self._hand_out(np.zeros(0, np.float32))
-        ahead_s, now_s = self._pace(gap + count - known)
+        new = gap + count - known
+        paced_from_s = self._pace(new)
         samples = self._decoder.decode(data)[known * self._decoded_per_sample :]
-        self._ahead_s, self._last_s = ahead_s, now_s
+        self._paced_from_s = paced_from_s
+        self._paced_samples += new
         self._was_short = count < self._least_samples
         self._largest_gap_s = MAX_GAP_S
-        self._next += gap + count - known
+        self._next += new
         return self._hand_out(self._resampled(gap, samples))
 
     def flush(self) -> HeardSamples:
@@ -160,17 +162,19 @@ class AudioInput:
             )
         return first
 
-    def _pace(self, count: int) -> tuple[float, float]:
-        """How far ahead of real time the stream is with `count` more samples, and the time now."""
+    def _pace(self, new: int) -> float:
+        """Refuse `new` more samples if they come too early; give the moment from which the pace now counts."""
         now_s = self._clock()
-        ahead_s = max(self._ahead_s - (now_s - self._last_s), -self._credit_s) + count / self._rate_hz
+        behind_s = now_s - self._paced_from_s - self._paced_samples / self._rate_hz
+        paced_from_s = self._paced_from_s + max(behind_s - self._credit_s, 0.0)
+        ahead_s = (self._paced_samples + new) / self._rate_hz - (now_s - paced_from_s)
         if ahead_s > self._max_ahead_s:
             raise InputTooFastError(
                 f"the audio is {ahead_s:.1f} s ahead of real time; at most {self._max_ahead_s:g} s may be sent ahead",
                 field="audio",
                 limit=f"{self._max_ahead_s:g} s",
             )
-        return ahead_s, now_s
+        return paced_from_s
 
     def _resampled(self, gap: int, samples: Samples) -> Samples:
         """At 16 kHz, with the silence of a gap in front."""
