@@ -10,6 +10,7 @@ import os
 import secrets
 import socket
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 from urllib.parse import quote
@@ -97,7 +98,15 @@ class RedisServer:
         process: the running binary.
     """
 
-    def __init__(self, run_folder: Path, *, name: str = "redis", password: str = "", port: int | None = None) -> None:
+    def __init__(
+        self,
+        run_folder: Path,
+        *,
+        name: str = "redis",
+        password: str = "",
+        port: int | None = None,
+        directives: Sequence[str] = (),
+    ) -> None:
         """Start it.
 
         Args:
@@ -105,6 +114,7 @@ class RedisServer:
             name: of this server among those of the folder.
             password: that clients have to give; empty lets everybody of this machine in.
             port: to listen at; None takes a free one.
+            directives: lines of its configuration beside ours, e.g. "cluster-enabled yes".
 
         Raises:
             MissingFileError: there is no server to start.
@@ -116,7 +126,7 @@ class RedisServer:
         data.mkdir(parents=True, exist_ok=True)
         self.process = ChildProcess(
             name,
-            [str(binary), str(self._write_config(data))],
+            [str(binary), str(self._write_config(data, directives))],
             environment=os.environ,
             log=run_folder / f"{name}.log",
         )
@@ -178,7 +188,7 @@ class RedisServer:
         """End it; its data stays."""
         self.process.stop(grace_s=_GRACE_S)
 
-    def _write_config(self, data: Path) -> Path:
+    def _write_config(self, data: Path, directives: Sequence[str]) -> Path:
         """All settings in a file that only the owner reads: an argument would show the password to everybody."""
         lines = [
             f"bind {_LOOPBACK}",
@@ -188,6 +198,7 @@ class RedisServer:
             "appendfsync everysec",
             'save ""',
             "maxmemory-policy noeviction",  # what is kept goes at its own time, never to make room
+            *directives,
         ]
         if self._password:
             quoted = self._password.replace("\\", "\\\\").replace('"', '\\"')
