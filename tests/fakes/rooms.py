@@ -44,7 +44,6 @@ from services.shared.codec import (
     TOKEN_RATE_HZ,
 )
 from services.shared.errors import (
-    EmptyAudioError,
     EmptyReplyError,
     NothingToSpeakError,
     PromptTooLongError,
@@ -52,6 +51,7 @@ from services.shared.errors import (
     VoiceNotFoundError,
 )
 from services.shared.prompt.speech import speakable
+from services.shared.voices import checked_clip
 
 Sleep: TypeAlias = Callable[[float], Awaitable[None]]
 
@@ -379,10 +379,8 @@ class FakeVoiceMaker(FakeRoom):
         """See the port."""
         with self.one_call(Work()):
             await self.output(0, self._paces.voice, self.next_fault())
-            heard = np.array(samples, np.float32)
-            tokens = tokens_of(heard[:: max(1, sample_rate_hz // INPUT_RATE_HZ)])
-            if not tokens:
-                raise EmptyAudioError("the clip is shorter than one group of speech tokens")
+            clip = checked_clip(samples, sample_rate_hz).samples
+            tokens = tokens_of(clip[:: max(1, sample_rate_hz // INPUT_RATE_HZ)])
             return made_up_voice(voice_id, speaker=speaker, transcript=transcript, tokens=tokens)
 
 

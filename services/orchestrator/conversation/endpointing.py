@@ -23,9 +23,9 @@ from services.orchestrator.conversation.events import EndOfTurn, InputEnded, Voi
 from services.orchestrator.conversation.options import EndpointingMode, EndpointingOptions
 from services.orchestrator.conversation.outputs import InputReleased, Refused, SpeechStarted, SpeechStopped
 from services.orchestrator.conversation.record import Origin
-from services.orchestrator.conversation.state import MAX_WAITING, Asked, State, User, Utterance, tell
+from services.orchestrator.conversation.state import MAX_WAITING, Asked, State, StreamState, User, Utterance, tell
 from services.orchestrator.conversation.tables import AgentState, UserMove, UserState, user_after
-from services.orchestrator.conversation.voice_activity import SAMPLES_PER_MS, hear
+from services.orchestrator.conversation.voice_activity import SAMPLES_PER_MS, Ears, hear
 from services.shared.errors import InputEndedError, TooManyWaitingTurnsError
 
 TAIL_MS: Final = 160
@@ -41,16 +41,17 @@ def on_voice_frame(state: State, frame: VoiceFrame, out: list[Effect]) -> State:
         return state
     if frame.end_sample <= state.ears.end_sample:
         return state
-    options = state.options.turn_taking
-    speaking = state.user.state is UserState.SPEAKING
-    state = replace(state, ears=hear(state.ears, frame, options.voice_activity, speaking=speaking))
-    if not speaking and state.ears.speech_end == frame.end_sample > state.user.free_from:
-        state = _begin_speech(state, out)
-    if state.user.state is UserState.SILENCE:
-        if frame.end_sample - state.released_at_sample >= _RELEASE_SAMPLES:
-            return release_audio(state, out)
-        return state
-    return _settle(_go_on(state, out))
+    user = state.user
+    speaking = user.state is UserState.SPEAKING
+    ears = hear(state.ears, frame, state.options.turn_taking.voice_activity, speaking=speaking)
+    if not speaking and ears.speech_end == frame.end_sample > user.free_from:
+        state = _begin_speech(replace(state, ears=ears), out)
+        return _go_on(replace(state, user=_settled(state, ears)), out)
+    if user.state is not UserState.SILENCE:
+        return _go_on(replace(state, ears=ears, user=_settled(state, ears)), out)
+    state = replace(state, ears=ears)
+    is_due = frame.end_sample - state.released_at_sample >= _RELEASE_SAMPLES
+    return release_audio(state, out) if is_due else state
 
 
 def on_end_of_turn(state: State, event: EndOfTurn | InputEnded, out: list[Effect]) -> State:
@@ -58,7 +59,7 @@ def on_end_of_turn(state: State, event: EndOfTurn | InputEnded, out: list[Effect
     if user_after(state.user.state, UserMove.TURN_END) is None:
         return state
     paused = state.user.state is UserState.PAUSED and not _is_manual(state)
-    return _end_turn(state, _tail_end(state) if paused else event.end_sample, out)
+    return _end_turn(state, _tail_end(state.ears) if paused else event.end_sample, out)
 
 
 def on_input_ended(state: State, event: InputEnded, out: list[Effect]) -> State:
@@ -78,9 +79,9 @@ def drop_speech(state: State, out: list[Effect]) -> State:
 
 
 def release_audio(state: State, out: list[Effect]) -> State:
-    """Tell the client which audio is dealt with, if that is more than it knows."""
+    """Tell the client which audio is dealt with, if it still keeps some for a resume."""
     needed = state.needed_sample
-    if needed <= state.released_sample:
+    if needed <= state.released_sample or state.stream is StreamState.CLOSED:
         return state
     tell(state, out, InputReleased(needed))
     return replace(state, released_sample=needed, released_at_sample=state.ears.end_sample)
@@ -115,17 +116,16 @@ def _go_on(state: State, out: list[Effect]) -> State:
         state = replace(state, user=user)
     ends = ears.silent_samples >= knobs.complete_silence_ms * SAMPLES_PER_MS and ears.run_first is None
     if ends and user.state is UserState.PAUSED and not _is_manual(state):
-        return _end_turn(state, _tail_end(state), out)
+        return _end_turn(state, _tail_end(state.ears), out)
     return state
 
 
-def _settle(state: State) -> State:
-    """Say which audio of the open utterance belongs to it whatever comes."""
+def _settled(state: State, ears: Ears) -> User:
+    """The user, and which audio of the open utterance belongs to it whatever comes."""
     user = state.user
-    if user.state is UserState.SILENCE:
-        return state
-    sure = state.ears.end_sample if _is_manual(state) else _tail_end(state)
-    return replace(state, user=replace(user, settled_sample=max(user.settled_sample, sure)))
+    sure = ears.end_sample if _is_manual(state) else _tail_end(ears)
+    sure = max(user.settled_sample, min(sure, user.first_sample + _longest(state)))
+    return User(user.state, user.utterance, user.first_sample, sure, user.started_s, user.free_from)
 
 
 def _end_turn(state: State, end_sample: int, out: list[Effect]) -> State:
@@ -152,8 +152,8 @@ def _tell_stopped(state: State, end_sample: int, out: list[Effect]) -> None:
         tell(state, out, SpeechStopped(end_sample), state.speech_turn)
 
 
-def _tail_end(state: State) -> int:
-    return min(state.ears.speech_end + TAIL_MS * SAMPLES_PER_MS, state.ears.end_sample)
+def _tail_end(ears: Ears) -> int:
+    return min(ears.speech_end + TAIL_MS * SAMPLES_PER_MS, ears.end_sample)
 
 
 def _longest(state: State) -> int:

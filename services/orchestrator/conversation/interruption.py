@@ -111,6 +111,8 @@ def on_resumed(state: State, event: Resumed, out: list[Effect]) -> State:
     if state.stream is StreamState.CLOSED:
         return state
     state = detach(state, event.at_s, out)
+    if event.playback is not None:
+        state = on_acknowledged(state, Acknowledged(event.at_s, event.playback), out)
     for turn in state.turns:
         if turn.phase is Phase.HELD:
             state = with_turn(state, _resume(turn, event))

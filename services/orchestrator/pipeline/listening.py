@@ -17,7 +17,6 @@ import numpy as np
 
 from services.orchestrator.pipeline.input_audio import SAMPLES_PER_MS, InputAudio
 from services.orchestrator.pipeline.limits import PipelineLimits
-from services.orchestrator.pipeline.utterances import SpokenUtterance
 from services.orchestrator.ports.hearing import FRAME_SAMPLES, VoiceActivity, VoiceActivityDetector
 from services.orchestrator.ports.rooms import Samples
 from services.shared.errors import DeadlineExceededError, InvalidInputError, OverloadedError
@@ -34,6 +33,11 @@ class Listening:
         limits: how much is kept.
         first_sample: position of the first sample that will come.
         told: told the end and the probability of each frame, in order.
+
+    Attributes:
+        audio: what is kept.
+        keeps_all: an utterance may begin far back, where the client ends turns by hand.
+        follows: an utterance is open.
     """
 
     def __init__(
@@ -46,13 +50,13 @@ class Listening:
     ) -> None:
         self.audio = InputAudio(first_sample)
         self.keeps_all = False
+        self.follows = False
         self._detector = detector
         self._limits = limits
         self._told = told
         self._judged = first_sample
         self._has_frame = asyncio.Event()
         self._behind: deque[tuple[int, Callable[[], None]]] = deque()
-        self._utterance: SpokenUtterance | None = None
 
     @property
     def end_sample(self) -> int:
@@ -90,10 +94,6 @@ class Listening:
         if len(self._behind) >= self._limits.waiting_events:
             raise OverloadedError("too many messages wait for the audio before them to be judged")
         self._behind.append((self.audio.end_sample, act))
-
-    def follow(self, utterance: SpokenUtterance | None) -> None:
-        """Keep the audio of this utterance; None for no more."""
-        self._utterance = utterance
 
     async def run(self) -> None:
         """Judge frames until cancelled.
@@ -139,5 +139,5 @@ class Listening:
 
     def _forget(self) -> None:
         limits = self._limits
-        kept_ms = limits.hearing_ms if self.keeps_all or self._utterance is not None else limits.idle_hearing_ms
+        kept_ms = limits.hearing_ms if self.keeps_all or self.follows else limits.idle_hearing_ms
         self.audio.forget(min(self.audio.end_sample - kept_ms * SAMPLES_PER_MS, self._judged))

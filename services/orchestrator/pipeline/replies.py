@@ -27,8 +27,7 @@ from services.orchestrator.pipeline.speaking import AudioPiece, Speaking
 from services.orchestrator.pipeline.speech_door import Clause, SpeechDoor
 from services.orchestrator.pipeline.text import Trimmer, VisibleText
 from services.orchestrator.pipeline.utterances import SpokenUtterance
-from services.orchestrator.ports.rooms import ChatMessage, PreparedVoice, Rooms, Samples, SpeechTokens, Work
-from services.shared.audio.effects import change_volume
+from services.orchestrator.ports.rooms import ChatMessage, PreparedVoice, Rooms, SpeechTokens, Work
 from services.shared.errors import (
     DeadlineExceededError,
     EmptyAudioError,
@@ -93,7 +92,13 @@ class Reply:
         self._audio: Channel[AudioPiece] = Channel(self._limits.audio_ms)
         self._door = SpeechDoor(self._limits, self._ahead_ms)
         self._speaking = Speaking(
-            needs.rooms, work, seed=seed, limits=self._limits, meter=meter, door=self._door
+            needs.rooms,
+            work,
+            options=effect.options.voice,
+            seed=seed,
+            limits=self._limits,
+            meter=meter,
+            door=self._door,
         )
         self._visible = VisibleText()
         self._trimmer = Trimmer()
@@ -195,11 +200,7 @@ class Reply:
             raise DeadlineExceededError("the voice was not found in time") from error
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._speaking.speak(self._clauses, voice))
-            tasks.create_task(self._speaking.voice(self._audio, voice, self._louder))
-
-    def _louder(self, samples: Samples) -> Samples:
-        volume = self._asked.options.voice.volume
-        return samples if volume == 1.0 or not len(samples) else change_volume(samples, volume)
+            tasks.create_task(self._speaking.voice(self._audio, voice))
 
     def _ahead_ms(self) -> float:
         return self._needs.lead_s() * 1000 + self._audio.held_ms

@@ -11,6 +11,10 @@ part of the reply.
 import asyncio
 import logging
 from collections.abc import Callable
+from contextlib import suppress
+
+import numpy as np
+from numpy.typing import NDArray
 
 from services.orchestrator.conversation.record import RoomName, RoomWork
 from services.orchestrator.pipeline.input_audio import SAMPLES_PER_MS, InputAudio
@@ -19,7 +23,6 @@ from services.orchestrator.ports.rooms import Tokenizer, Work
 from services.shared.errors import (
     CancelledRequestError,
     DeadlineExceededError,
-    RoomUnavailableError,
     StepAudioError,
 )
 
@@ -59,6 +62,7 @@ class SpokenUtterance:
         self._limits = limits
         self._clock = clock
         self._batch_samples = limits.utterance_batch_ms * SAMPLES_PER_MS
+        self._rest = np.zeros(0, np.float32)
         self._wake = asyncio.Event()
         self._is_over = asyncio.Event()
         self._tokens: tuple[int, ...] = ()
@@ -69,13 +73,14 @@ class SpokenUtterance:
 
     def settle(self, sample: int) -> None:
         """Audio before this sample belongs to it whatever comes; it costs a comparison."""
-        self._settled = sample
-        if sample - self.cursor >= self._batch_samples:
+        self._settled = min(sample, self._audio.end_sample)
+        if self._settled - self.cursor >= self._batch_samples:
             self._wake.set()
 
     def end(self, end_sample: int) -> None:
         """Nothing from this sample on belongs to it."""
-        self.end_sample = end_sample
+        self.end_sample = max(end_sample, self.cursor)
+        self._rest = self._audio.read(self.cursor, self.end_sample)
         self._wake.set()
 
     async def tokens(self) -> tuple[int, ...]:
@@ -97,39 +102,38 @@ class SpokenUtterance:
     async def run(self) -> None:
         """Push and finish; cancelling it drops the utterance."""
         try:
-            while (samples_end := self._due()) is None or samples_end > self.cursor:
-                if samples_end is None:
+            while self.end_sample is None:
+                if self._settled - self.cursor >= self._batch_samples:
+                    start, self.cursor = self.cursor, self._settled
+                    await self._push(self._audio.read(start, self.cursor))
+                else:
                     self._wake.clear()
                     await self._wake.wait()
-                else:
-                    await self._push(samples_end)
+            if len(self._rest):
+                await self._push(self._rest)
             self._tokens = await self._finish()
         except StepAudioError as error:
             _log.warning("an utterance could not be tokenized", extra={"reason": error.reason}, exc_info=error)
             self._error = error
+        except asyncio.CancelledError:
+            self._error = CancelledRequestError("the utterance was dropped")
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever the room does wrong costs this utterance and no more
+            _log.error("an utterance failed by a fault of the server's", exc_info=error)
+            self._error = StepAudioError("a fault of the server's; its log has the details")
         finally:
-            if not self._tokens and self._error is None and self.end_sample is None:
-                self._error = CancelledRequestError("the utterance was dropped")
             self._is_over.set()
-            await self._stream.abandon()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._limits.tokens_s):
+                    await self._stream.abandon()
 
-    def _due(self) -> int | None:
-        """Up to where the tokenizer can be given audio now; the cursor itself once all is given, None to wait."""
-        available = self._audio.end_sample
-        if self.end_sample is not None:
-            return max(min(self.end_sample, available), self.cursor)
-        settled = min(self._settled, available)
-        return settled if settled - self.cursor >= self._batch_samples else None
-
-    async def _push(self, end: int) -> None:
-        samples = self._audio.read(self.cursor, end)
-        self.cursor = end
+    async def _push(self, samples: NDArray[np.float32]) -> None:
         begun_s = self._clock()
         self._requests += 1
         try:
             async with asyncio.timeout(self._limits.tokens_s):
                 await self._stream.push(samples)
-        except (RoomUnavailableError, TimeoutError) as error:
+        except (StepAudioError, TimeoutError) as error:
             _log.warning("the tokenizer missed a piece of speech; it is sent again", exc_info=error)
         finally:
             self._total_s += self._clock() - begun_s

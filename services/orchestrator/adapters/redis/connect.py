@@ -186,7 +186,10 @@ async def _nothing(_: Exception) -> None:
 
 
 def _split(url: str) -> SplitResult:
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        raise InvalidOptionError("the store's URL is no URL") from None  # the cause may quote it, password and all
     schemes = [f"{base}{kind}" for base in ("redis", "rediss") for kind in ("", "+sentinel", "+cluster")]
     if parts.scheme not in schemes:
         raise InvalidOptionError(f"the store's URL begins with {parts.scheme!r}, not with one of {', '.join(schemes)}")

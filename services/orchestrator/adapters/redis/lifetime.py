@@ -78,11 +78,6 @@ def judge(marks: Marks, times: SessionTimes, now_s: float) -> Standing:
     return Standing(DETACHED if now_s < over_s else ENDED, expire_s, is_expired=now_s >= expire_s)
 
 
-def keep_ms(retention_s: int, times: SessionTimes) -> int:
-    """How long the server keeps the keys of a session from now on, if nobody writes it any more."""
-    return round(1000 * (times.lease_s + times.resume_window_s + retention_s + times.margin_s))
-
-
-def keep_ended_ms(retention_s: int, times: SessionTimes) -> int:
-    """The same for a session that ends now."""
-    return round(1000 * (retention_s + times.margin_s))
+def keep_s(times: SessionTimes) -> float:
+    """How long beyond its retention the server keeps a session's keys, if nobody writes it any more."""
+    return times.lease_s + times.resume_window_s + times.margin_s

@@ -194,6 +194,7 @@ local voices, order, expiry, removed, count = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local function drop(id)
   redis.call('ZADD', removed, redis.call('ZSCORE', order, id), id)
   redis.call('ZREMRANGEBYRANK', removed, 0, -tonumber(ARGV[2]) - 1)
+  redis.call('PEXPIRE', removed, redis.call('PTTL', count))
   redis.call('ZREM', order, id)
   redis.call('ZREM', expiry, id)
   redis.call('HDEL', voices, 'about:' .. id, 'created:' .. id)

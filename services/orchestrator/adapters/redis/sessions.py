@@ -11,7 +11,7 @@ from typing import Final, NoReturn
 from services.orchestrator.adapters.redis import schema, scripts
 from services.orchestrator.adapters.redis.connect import Connection, Script, Word
 from services.orchestrator.adapters.redis.keys import SessionKeys, session_keys
-from services.orchestrator.adapters.redis.lifetime import ENDED, LIVE, Marks, SessionTimes, Standing, judge
+from services.orchestrator.adapters.redis.lifetime import ENDED, LIVE, Marks, SessionTimes, Standing, judge, keep_s
 from services.orchestrator.conversation.options import Options
 from services.orchestrator.ports.store import KeptSession, KeptTurn, Lease, NewSession, OpenTurn, Progress, Resumption
 from services.shared.errors import (
@@ -156,9 +156,7 @@ class RedisSessionStore:
         self._accept(await self._run(script, keys, lease.fence, *arguments), lease)
 
     async def _run(self, script: Script, keys: SessionKeys, *arguments: Word) -> bytes | list[bytes]:
-        times = self._times
-        span_s = times.lease_s + times.resume_window_s + times.margin_s
-        head = (repr(self._clock()), schema.VERSION, repr(span_s))
+        head = (repr(self._clock()), schema.VERSION, repr(keep_s(self._times)))
         answer: bytes | list[bytes] = await self._connection.run(script, keys.all, (*head, *arguments))
         return answer
 

@@ -12,12 +12,12 @@ from numpy.typing import ArrayLike
 
 from services.orchestrator.adapters.triton.asking import ask_again
 from services.orchestrator.ports.rooms import PreparedVoice, Tokenizer, VoiceMaker, Work
-from services.shared.audio.pcm import Samples, as_mono
+from services.shared.audio.pcm import Samples
 from services.shared.audio.speech_input import prepare
 from services.shared.errors import EmptyAudioError
 from services.shared.triton.client import TritonClient
 from services.shared.triton.specs import SPEAKER_ENCODER
-from services.shared.voices import VoiceRegistry
+from services.shared.voices import VoiceRegistry, checked_clip
 
 
 class TritonVoiceMaker:
@@ -38,17 +38,17 @@ class TritonVoiceMaker:
             voice_id: of the new voice.
             speaker: the name that the speech model knows; empty for a clone.
             transcript: what the clip says.
-            samples: [N] or [C, N], as recorded, at most 30 s.
+            samples: [N] or [C, N], as recorded, 0.5 s to 30 s.
             sample_rate_hz: their rate.
 
         Raises:
-            EmptyAudioError, NonFiniteAudioError, AudioError: the clip gives no voice.
+            EmptyAudioError, AudioTooLongError, NonFiniteAudioError, AudioError: the clip gives no voice.
             RoomUnavailableError, DeadlineExceededError: a room is gone.
         """
         clip, heard = await asyncio.to_thread(_both_forms, samples, sample_rate_hz)
         tokens = await self._listen(heard)
         if not tokens:
-            raise EmptyAudioError("the clip is shorter than one group of speech tokens; a voice needs 0.5 s of speech")
+            raise EmptyAudioError("there is no speech token in the clip; a voice needs 0.5 s of speech")
         request = {"pcm": clip, "sample_rate_hz": [sample_rate_hz]}
         features = await ask_again(
             lambda left_s: self._client.infer(SPEAKER_ENCODER, request, timeout_s=left_s), timeout_s=self._timeout_s
@@ -120,5 +120,5 @@ class PreparedOnce:
 
 def _both_forms(samples: ArrayLike, sample_rate_hz: int) -> tuple[Samples, Samples]:
     """The clip as recorded, and as the tokenizer hears a voice's clip."""
-    mono = as_mono(samples)
-    return mono, prepare(mono, sample_rate_hz, trim=True)
+    recorded = checked_clip(samples, sample_rate_hz).samples
+    return recorded, prepare(recorded, sample_rate_hz, trim=True)

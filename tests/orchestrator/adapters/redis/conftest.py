@@ -5,7 +5,6 @@ import secrets
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TypeVar
 
 import pytest
@@ -126,8 +125,3 @@ async def until_answers(server: RedisServer, ask: Callable[[], Awaitable[Answer]
             return await ask()
         except LostConnectionError:
             await asyncio.sleep(0.02)
-
-
-def folder_of(server: RedisServer) -> Path:
-    """Its run folder."""
-    return server.process.log.parent
