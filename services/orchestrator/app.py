@@ -3,13 +3,13 @@
     caller ══ gRPC, every frame ══> grpc.aio server inside the replica ══> Triton, Redis
     Serve  ── a handle, now and then ─> address, health, load
 
-No audio and no event of a conversation crosses a handle. A replica has fixed ports in a cluster, where each has a pod of
-its own and an ordinary Service balances the streams.
+No audio and no event of a conversation crosses a handle. In a cluster each replica has a pod of its own, hence fixed
+ports, and an ordinary Service balances the streams.
 
     serve run services.orchestrator.app:application
 
-Serve counts requests that pass its handles, and there are none: the load is what `record_autoscaling_stats` reports, and
-`sessions_policy` makes a number of replicas of it.
+Serve counts requests that pass its handles, and there are none: the load is what `record_autoscaling_stats` reports,
+and `sessions_policy` makes a number of replicas of it.
 """
 
 import math
@@ -33,7 +33,7 @@ _HEALTH_TIMEOUT_S: Final = 10.0
 class Orchestrator:
     """What Serve makes, asks and destroys; everything else is the replica's."""
 
-    async def __init__(self) -> None:  # Serve awaits it; a replica that cannot start is Serve's to report
+    async def __init__(self) -> None:  # type: ignore[misc]  # Serve awaits it, and reports what it raises
         settings = read_settings()
         configure_logs(settings.log_level)
         self._grace_s = settings.drain_grace_s
@@ -86,8 +86,7 @@ def deployment(settings: OrchestratorSettings) -> serve.Deployment:
     policy = AutoscalingPolicy(
         policy_function=sessions_policy, policy_kwargs={"target_sessions": settings.target_sessions}
     )
-    return serve.deployment(
-        Orchestrator,
+    deploy = serve.deployment(
         name="orchestrator",
         autoscaling_config=AutoscalingConfig(
             min_replicas=settings.min_replicas, max_replicas=settings.max_replicas, policy=policy
@@ -97,3 +96,4 @@ def deployment(settings: OrchestratorSettings) -> serve.Deployment:
         health_check_timeout_s=_HEALTH_TIMEOUT_S,
         graceful_shutdown_timeout_s=settings.drain_grace_s + _CLOSING_S,
     )
+    return deploy(Orchestrator)

@@ -41,6 +41,7 @@ class OrchestratorSettings(BaseSettings):
         tls_client_authorities: PEM file of the authorities of clients' certificates, which are then required.
         credentials: JSON file {"tokens": {SHA-256 of a token in hex: tenant}, "subjects": {name in a client's
             certificate: tenant}}. Without it everybody is let in, and then only loopback may be listened on.
+        page_key: signs page tokens; replicas beside each other must share it. Empty draws one.
         max_sessions: of this replica, those that wait to be resumed included.
         max_tenant_sessions: of one tenant on this replica.
         max_tenant_calls: other calls of one tenant at once.
@@ -71,6 +72,7 @@ class OrchestratorSettings(BaseSettings):
     tls_key: Path | None = None
     tls_client_authorities: Path | None = None
     credentials: Path | None = None
+    page_key: SecretStr = SecretStr("")
     max_sessions: int = Field(default=200, ge=1, le=10_000)
     max_tenant_sessions: int = Field(default=50, ge=1, le=10_000)
     max_tenant_calls: int = Field(default=100, ge=1, le=10_000)
@@ -157,6 +159,8 @@ def _check(settings: OrchestratorSettings) -> None:
         raise _invalid("checkpoints", f"{settings.checkpoints} is not a folder")
     if settings.credentials is None and not api.is_loopback:
         raise _invalid("credentials", f"{api.host} is open to others, and without credentials everybody is let in")
+    if settings.max_replicas > 1 and not settings.page_key.get_secret_value():
+        raise _invalid("page_key", "several replicas must share one; draw 32 random bytes and write them in hex")
     if settings.max_replicas < settings.min_replicas:
         raise _invalid("max_replicas", f"must be at least STEPAUDIO_MIN_REPLICAS, {settings.min_replicas}")
 

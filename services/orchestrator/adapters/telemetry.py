@@ -13,7 +13,6 @@ from typing import Final
 from services.orchestrator.conversation.events import ReplyId
 from services.orchestrator.conversation.options import Options
 from services.orchestrator.conversation.record import RoomName, TurnRecord
-from services.orchestrator.ingress.faults import Faults
 from services.orchestrator.pipeline.observer import ReplyTrace
 from services.orchestrator.ports.store import (
     KeptSession,
@@ -94,20 +93,6 @@ class _TracedReply:
 
     def end(self, error: Exception | None) -> None:
         self._turn.end(error=error)
-
-
-class CountedFaults(Faults):
-    """Errors as calls are told of them, counted by reason."""
-
-    def __init__(self, metrics: Metrics) -> None:
-        super().__init__()
-        self._metrics = metrics
-
-    def told(self, error: Exception, *, where: str) -> StepAudioError:
-        """Give the error that the client is told."""
-        told = super().told(error, where=where)
-        self._metrics.count(catalogue.ERRORS, reason=told.reason)
-        return told
 
 
 class MeasuredSessionStore:

@@ -8,7 +8,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from prometheus_client import CollectorRegistry
 
-from services.orchestrator.adapters.telemetry import CountedFaults, MeasuredSessionStore, TelemetryObserver
+from services.orchestrator.adapters.telemetry import MeasuredSessionStore, TelemetryObserver
 from services.orchestrator.conversation.events import ReplyId
 from services.orchestrator.conversation.options import Options
 from services.orchestrator.conversation.record import (
@@ -102,14 +102,6 @@ def test_a_reply_is_one_span_with_a_span_for_each_request_at_its_own_time(counte
     assert room.parent.span_id == turn.context.span_id
     assert turn.attributes == {"session": "s", "turn": 3, "epoch": 2}
     assert not turn.status.is_ok
-
-
-def test_errors_of_calls_are_counted_by_reason_and_told_as_they_are(counted: Counted) -> None:
-    faults, error = CountedFaults(counted.metrics), RoomUnavailableError("gone")
-    assert faults.told(error, where="Chat") is error
-    assert "incident" in str(faults.told(ZeroDivisionError("secret"), where="Chat"))
-    assert counted("errors_total", reason="ROOM_UNAVAILABLE") == 1
-    assert counted("errors_total", reason="INTERNAL") == 1
 
 
 def test_the_stores_requests_are_timed_also_when_they_fail_and_sessions_are_counted(counted: Counted) -> None:
