@@ -11,6 +11,7 @@ from services.shared.errors import RoomUnavailableError
 
 _LOOPBACK: Final = "127.0.0.1"
 _GRACE_S: Final = 15.0
+_LOG_END_BYTES: Final = 600
 _LINK: Final = "stepaudio-ray-"
 _LINK_FOLDER: Final = Path("/tmp")
 """Not the system's own choice, which may be long: the paths of Ray's sockets begin here and have 107 bytes at most."""
@@ -59,11 +60,13 @@ class OrchestratorServer:
         return f"{_LOOPBACK}:{self._metrics_port}"
 
     def check(self) -> None:
-        """Raise RoomUnavailableError if it has ended."""
-        if not self.process.is_running:
-            raise RoomUnavailableError(
-                f"{self.process.name} ended with {self.process.exit_code}; its log is {self.process.log}"
-            )
+        """Raise RoomUnavailableError, with the end of its log, if it has ended."""
+        if self.process.is_running:
+            return
+        said = self.process.log.read_bytes()[-_LOG_END_BYTES:].decode(errors="replace")
+        raise RoomUnavailableError(
+            f"{self.process.name} ended with {self.process.exit_code}; its log is {self.process.log}\n{said}"
+        )
 
     def stop(self) -> None:
         """Drain and end it."""
