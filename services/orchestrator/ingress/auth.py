@@ -137,6 +137,10 @@ class Admissions:
             if not self._open[key]:
                 del self._open[key]
 
-    def open_count(self, kind: Kind) -> int:
-        """How many are open, of all tenants."""
-        return sum(count for (_, counted), count in self._open.items() if counted is kind)
+    @property
+    def open_count(self) -> dict[Kind, int]:
+        """How many are open, of all tenants, by kind; empty when none is."""
+        counts: Counter[Kind] = Counter()
+        for (_, kind), count in self._open.items():
+            counts[kind] += count
+        return dict(counts)

@@ -24,9 +24,9 @@ API_PREFIX: Final = "/stepaudio."
 CONVERSE: Final = "/stepaudio.v1.ConversationService/Converse"
 TRACE_PARENT: Final = "traceparent"
 
-Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]  # one interceptor serves the messages of every method
-Behaviour: TypeAlias = Callable[[Any, Context], Awaitable[Any]]  # as above
-Handler: TypeAlias = grpc.RpcMethodHandler[Any, Any]  # as above
+Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"  # one interceptor serves the messages of every method
+Behaviour: TypeAlias = "Callable[[Any, Context], Awaitable[Any]]"  # as above
+Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"  # as above
 
 _CALLER: ContextVar[Caller] = ContextVar("caller")
 
@@ -72,9 +72,9 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
 
     async def intercept_service(
         self,
-        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler | None]],
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable["Handler | None"]],
         handler_call_details: grpc.HandlerCallDetails,
-    ) -> Handler | None:
+    ) -> "Handler | None":
         """Put the checks around a method of the API; others and unknown ones are left alone."""
         handler = await continuation(handler_call_details)
         method = handler_call_details.method

@@ -230,7 +230,9 @@ class SpeechService(speech_pb2_grpc.SpeechServiceServicer):
         if len(messages) > MAX_MESSAGES:
             value, limit = f"{len(messages)} messages", f"1 to {MAX_MESSAGES} messages"
             raise refusal(InvalidInputError, "messages", value, limit)
-        return tuple([await self._message(message, f"messages[{place}]", work) for place, message in enumerate(messages)])
+        return tuple(
+            [await self._message(message, f"messages[{place}]", work) for place, message in enumerate(messages)]
+        )
 
     async def _message(self, message: chat_pb2.ChatMessage, field: str, work: Work) -> ChatMessage:
         role = ROLES.get(message.role)

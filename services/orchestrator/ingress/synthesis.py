@@ -1,6 +1,6 @@
 """A text spoken outside any conversation: the pipeline's reply with words of its own, read as fast as it is made.
 
-    reply ─► pieces of audio ─► the client's chunks ─► written          at most `max_playout_lead_ms` wait unwritten
+reply ─► pieces of audio ─► the client's chunks ─► written          at most `max_playout_lead_ms` wait unwritten
 """
 
 import asyncio
