@@ -15,7 +15,7 @@ reply, and the last ones are filled up with silence:
 
 import itertools
 from collections import deque
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -174,10 +174,7 @@ class AudioOutput:
         if len(self._waiting):
             pieces.append(self._waiting)
             self._waiting = self._waiting[:0]
-        chunks = [self._encode(piece, end) for piece in pieces]
-        if chunks:
-            chunks[-1] = replace(chunks[-1], spoken_characters=self._marks[-1].characters)
-        return chunks
+        return [self._encode(piece, end) for piece in pieces]
 
     def _cut(self) -> list[Samples]:
         """Take whole chunks from what waits: all of it in equal parts, or as many as there are of the length asked."""
