@@ -93,9 +93,18 @@ class Script:
 class Connection:
     """Calls to the store. It opens its sockets at the first call, and belongs to the event loop of that call."""
 
-    def __init__(self, client: Redis | RedisCluster, limits: ConnectionLimits) -> None:
-        """Args: client: that does not try again by itself. limits: of all calls together."""
+    def __init__(
+        self, client: Redis | RedisCluster, limits: ConnectionLimits, *, watchers: Sequence[Redis] = ()
+    ) -> None:
+        """Make it.
+
+        Args:
+            client: that does not try again by itself.
+            limits: of all calls together.
+            watchers: the Sentinels that the client asks, to be closed with it.
+        """
         self._client = client
+        self._watchers = watchers
         self._limits = limits
         self._places = asyncio.Semaphore(limits.connections)
 
@@ -126,7 +135,8 @@ class Connection:
 
     async def close(self) -> None:
         """Close the sockets."""
-        await self._client.aclose()
+        for client in (self._client, *self._watchers):
+            await client.aclose()
 
     async def _call(self, name: Word, attempt: Callable[[], Awaitable[Any]]) -> Any:
         retry = Retry(FullJitterBackoff(_BACKOFF_CAP_S, _BACKOFF_BASE_S), self._limits.retries, _PASSING)
@@ -167,8 +177,9 @@ def connect(url: str, *, limits: ConnectionLimits | None = None) -> Connection:
         if not service:
             raise InvalidOptionError("the store's URL names Sentinels and no service: …/SERVICE")
         own = {"username": options.get("sentinel_user"), "password": options.get("sentinel_password")}
-        watchers = Sentinel(hosts, sentinel_kwargs={**common, **own})
-        return Connection(watchers.master_for(service, max_connections=limits.connections, **common, **login), limits)
+        sentinel = Sentinel(hosts, sentinel_kwargs={**common, **own})
+        client = sentinel.master_for(service, max_connections=limits.connections, **common, **login)
+        return Connection(client, limits, watchers=sentinel.sentinels)
     if parts.path not in ("", "/", "/0"):
         raise InvalidOptionError("the store's URL names a database; there is none but 0")
     if kind == "cluster":

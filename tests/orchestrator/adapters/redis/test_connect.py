@@ -30,13 +30,9 @@ def settings_of(url: str) -> dict[str, Any]:
 
 
 def test_one_server() -> None:
+    names = ("host", "port", "username", "password")
     settings = settings_of("redis://ann:p%40ss@store.example:7000/0")
-    assert [settings[name] for name in ("host", "port", "username", "password")] == [
-        "store.example",
-        7000,
-        "ann",
-        "p@ss",
-    ]
+    assert [settings[name] for name in names] == ["store.example", 7000, "ann", "p@ss"]
     settings = settings_of("redis://:secret@[::1]")
     assert [settings[name] for name in names] == ["::1", 6379, None, "secret"]
 

@@ -77,9 +77,11 @@ class Player:
             case ("turns",):
                 return await sessions.turns(tenant, self.session_id, after=1, limit=2)
             case ("delete",):
-                return await sessions.delete(tenant, self.session_id)
+                await sessions.delete(tenant, self.session_id)
+                return None
             case (str(name), int(back), *rest) if self.leases:
-                return await self._write(name, self.leases[-1 - back % len(self.leases)], rest)
+                await self._write(name, self.leases[-1 - back % len(self.leases)], rest)
+                return None
         return await self._voice(step)
 
     def _write(self, name: str, lease: Lease, rest: list[object]) -> Awaitable[None]:
@@ -110,7 +112,7 @@ class Player:
             case ("use", str(name)):
                 return told(await voices.use(tenant, name))
             case ("drop", str(name)):
-                return await voices.delete(tenant, name)
+                await voices.delete(tenant, name)
             case ("list", str(after)):
                 return [told(one) for one in await voices.list(tenant, after=after, limit=2)]
             case ("list all",):
