@@ -1,6 +1,7 @@
 """The orchestrator on this machine: Ray with one replica, at ports that stay the same when the replica is restarted."""
 
 import os
+import shutil
 import sys
 from pathlib import Path
 from typing import Final
@@ -10,7 +11,9 @@ from services.local.settings import ROOT, LocalSettings
 from services.shared.errors import RoomUnavailableError
 
 _LOOPBACK: Final = "127.0.0.1"
-_GRACE_S: Final = 15.0
+_GRACE_S: Final = 20.0
+_DRAIN_GRACE_S: Final = "5"
+"""There is no other replica to go to, so callers only get the time to hear of the end."""
 _LOG_END_BYTES: Final = 600
 _LINK: Final = "stepaudio-ray-"
 _LINK_FOLDER: Final = Path("/tmp")
@@ -37,7 +40,8 @@ class OrchestratorServer:
         """
         self._api_port, self._metrics_port = ports
         folder = (settings.run_folder / "ray").resolve()
-        folder.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
         self._link = _LINK_FOLDER / f"{_LINK}{os.getpid()}"
         self._link.unlink(missing_ok=True)
         self._link.symlink_to(folder)
@@ -83,6 +87,8 @@ class OrchestratorServer:
             "STEPAUDIO_LISTEN": self.address,
             "STEPAUDIO_METRICS_LISTEN": self.metrics_address,
             "STEPAUDIO_REDIS_URL": redis_url,
+            "STEPAUDIO_LOG_FILE": str((settings.run_folder / "replica.log").resolve()),
+            "STEPAUDIO_DRAIN_GRACE_S": os.environ.get("STEPAUDIO_DRAIN_GRACE_S", _DRAIN_GRACE_S),
             **{f"STEPAUDIO_{pool.upper()}_ADDRESS": address for pool, address in rooms.items()},
         }
 

@@ -7,6 +7,7 @@ killed, its keeper does.
 FOLDER is where Ray keeps its sessions and logs; sockets lie in it, whose paths may have 107 bytes, so it is short.
 """
 
+import asyncio
 import os
 import secrets
 import signal
@@ -32,10 +33,7 @@ _OBJECT_STORE_BYTES: Final = 100 * 2**20
 
 
 def host(application: Any, folder: str) -> None:  # Serve's Application is generic over what nobody here knows
-    """Run an application until SIGTERM or SIGINT."""
-    asked = {signal.SIGTERM, signal.SIGINT}
-    for number in asked:
-        signal.signal(number, lambda *_: sys.exit(1))  # until all runs: nothing to drain yet
+    """Run an application until SIGTERM or SIGINT; before it runs, they end this process at once."""
     ray.init(
         num_cpus=1,
         include_dashboard=False,
@@ -46,10 +44,17 @@ def host(application: Any, folder: str) -> None:  # Serve's Application is gener
     )
     serve.start(proxy_location=ProxyLocation.Disabled)
     serve.run(application, name=APP, route_prefix=None)
-    signal.pthread_sigmask(signal.SIG_BLOCK, asked)
-    signal.sigwait(asked)
+    asyncio.run(_until_asked_to_stop())
     serve.shutdown()  # drains the replicas
     ray.shutdown()
+
+
+async def _until_asked_to_stop() -> None:
+    """Wait for a signal, whichever thread of Ray's the kernel gives it to."""
+    asked = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, asked.set)
+    await asked.wait()
 
 
 if __name__ == "__main__":

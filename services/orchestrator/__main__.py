@@ -16,7 +16,7 @@ _LOG: Final = logging.getLogger("services.orchestrator")
 
 async def _run() -> None:
     settings = read_settings()
-    configure_logs(settings.log_level)
+    configure_logs(settings.log_level, file=settings.log_file)
     asked_to_stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, asked_to_stop.set)

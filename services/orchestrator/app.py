@@ -35,7 +35,7 @@ class Orchestrator:
 
     async def __init__(self) -> None:  # type: ignore[misc]  # Serve awaits it, and reports what it raises
         settings = read_settings()
-        configure_logs(settings.log_level)
+        configure_logs(settings.log_level, file=settings.log_file)
         self._grace_s = settings.drain_grace_s
         self._replica = await Replica(settings).__aenter__()
 

@@ -53,6 +53,7 @@ class OrchestratorSettings(BaseSettings):
         voice: that speaks where the caller chooses none; empty is the checkpoint's first.
         system_prompt: where the caller gives none; empty is none.
         log_level: from which on events are logged.
+        log_file: where they are written; standard error if left out.
         otlp_endpoint: URL of the collector's gRPC receiver of traces; empty for no traces.
         min_replicas, max_replicas: bounds of autoscaling under Ray Serve.
         target_sessions: that a replica should have; more replicas are started above.
@@ -84,6 +85,7 @@ class OrchestratorSettings(BaseSettings):
     voice: str = ""
     system_prompt: str = ""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    log_file: Path | None = None
     otlp_endpoint: str = Field(default="", pattern=r"^(https?://.+)?$")
     min_replicas: int = Field(default=1, ge=1, le=1_000)
     max_replicas: int = Field(default=1, ge=1, le=1_000)

@@ -14,7 +14,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import UTC, datetime
-from typing import Final, TextIO
+from pathlib import Path
+from typing import Final
 
 _SESSION: Final[ContextVar[str]] = ContextVar("stepaudio_session", default="")
 _TURN: Final[ContextVar[int]] = ContextVar("stepaudio_turn", default=0)
@@ -53,13 +54,13 @@ class JsonFormatter(logging.Formatter):
         return json.dumps(fields, ensure_ascii=False, default=str)
 
 
-def configure_logs(level: str, *, stream: TextIO = sys.stderr) -> None:
+def configure_logs(level: str, *, file: Path | None = None) -> None:
     """Have every logger of this process write JSON.
 
     Args:
         level: from which on lines are written: DEBUG, INFO, WARNING or ERROR.
-        stream: where to.
+        file: where to, at its end; None is standard error.
     """
-    handler = logging.StreamHandler(stream)
+    handler = logging.StreamHandler(sys.stderr) if file is None else logging.FileHandler(file, encoding="utf-8")
     handler.setFormatter(JsonFormatter())
     logging.basicConfig(level=level, handlers=[handler], force=True)

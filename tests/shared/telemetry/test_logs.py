@@ -4,7 +4,9 @@ import asyncio
 import io
 import json
 import logging
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -16,12 +18,13 @@ LOG = logging.getLogger("test")
 
 
 @pytest.fixture
-def lines() -> Iterator[io.StringIO]:
+def lines(monkeypatch: pytest.MonkeyPatch) -> Iterator[io.StringIO]:
     root = logging.getLogger()
     before, level = root.handlers[:], root.level
     root.handlers.clear()  # pytest's own are put back untouched
     stream = io.StringIO()
-    configure_logs("INFO", stream=stream)
+    monkeypatch.setattr(sys, "stderr", stream)
+    configure_logs("INFO")
     yield stream
     root.handlers[:] = before
     root.setLevel(level)
@@ -67,3 +70,14 @@ def test_an_error_is_one_line_and_a_field_cannot_hide_the_event(lines: io.String
     fields = json.loads(line)
     assert (fields["event"], fields["level"]) == ("it failed", "ERROR")
     assert "RuntimeError: first\nsecond" in fields["error"]
+
+
+def test_a_file_is_written_at_its_end(lines: io.StringIO, tmp_path: Path) -> None:
+    file = tmp_path / "replica.log"
+    file.write_text("before\n")
+    configure_logs("INFO", file=file)
+    LOG.info("started")
+    (handler,) = logging.getLogger().handlers
+    handler.close()
+    assert file.read_text().startswith('before\n{"event": "started"')
+    assert lines.getvalue() == ""
