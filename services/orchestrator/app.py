@@ -9,7 +9,7 @@ ports, and an ordinary Service balances the streams.
     serve run services.orchestrator.app:application
 
 Serve counts requests that pass its handles, and there are none: the load is what `record_autoscaling_stats` reports,
-and `sessions_policy` makes a number of replicas of it.
+and `SessionsPolicy` makes a number of replicas of it.
 """
 
 import math
@@ -57,22 +57,20 @@ class Orchestrator:
             await replica.__aexit__(None, None, None)
 
 
-def sessions_policy(
-    context: AutoscalingContext, *, target_sessions: int
-) -> tuple[int, dict[str, Any]]:  # the state of a policy, whatever it keeps
-    """How many replicas the open sessions need.
+class SessionsPolicy:
+    """How many replicas the open sessions need; Serve's controller makes one and asks it again and again.
 
     Args:
-        context: Serve's.
         target_sessions: that a replica should have.
-
-    Returns:
-        The number within Serve's bounds, and no state.
     """
-    reported = (context.aggregated_metrics or {}).get(OPEN_SESSIONS, {})
-    wanted = math.ceil(sum(reported.values()) / target_sessions)
-    lowest, highest = context.capacity_adjusted_min_replicas, context.capacity_adjusted_max_replicas
-    return max(lowest, min(highest, wanted)), {}
+
+    def __init__(self, target_sessions: int) -> None:
+        self._target_sessions = target_sessions
+
+    def __call__(self, context: AutoscalingContext) -> tuple[int, dict[str, Any]]:  # the state of a policy is its own
+        """The number that is wanted, and no state; Serve holds it to its bounds and delays."""
+        reported = (context.aggregated_metrics or {}).get(OPEN_SESSIONS, {})
+        return math.ceil(sum(reported.values()) / self._target_sessions), {}
 
 
 def application(arguments: Mapping[str, str] | None = None) -> serve.Application:
@@ -84,7 +82,7 @@ def application(arguments: Mapping[str, str] | None = None) -> serve.Application
 def deployment(settings: OrchestratorSettings) -> serve.Deployment:
     """The deployment with what the settings say of it; each replica reads them anew where it runs."""
     policy = AutoscalingPolicy(
-        policy_function=sessions_policy, policy_kwargs={"target_sessions": settings.target_sessions}
+        policy_function=SessionsPolicy, policy_kwargs={"target_sessions": settings.target_sessions}
     )
     deploy = serve.deployment(
         name="orchestrator",

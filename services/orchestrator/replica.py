@@ -9,6 +9,7 @@ the replica anew.
 
 import asyncio
 import importlib.metadata
+import logging
 import random
 import secrets
 import socket
@@ -56,6 +57,7 @@ from services.shared.telemetry import catalogue
 from services.shared.telemetry.metrics import Metrics
 from services.shared.telemetry.tracing import open_traces
 
+_LOG: Final = logging.getLogger(__name__)
 _SERVICE: Final = "stepaudio-orchestrator"
 _LOOP_PERIOD_S: Final = 0.25
 _VOICE_LIFETIME_S: Final = 90 * 86_400.0
@@ -108,6 +110,7 @@ class Replica:
 
     async def drain(self, grace_s: float) -> None:
         """Take no call and no session any more, tell every client to go, and end what is left after the grace."""
+        _LOG.info("draining", extra={"open_sessions": self.open_sessions})
         await self._server.drain()
         await self._sessions.drain(grace_s)
 
@@ -191,6 +194,7 @@ class Replica:
         self._server = ApiServer(services, calls, Transport(host=api.host, port=api.port, tls=tls))
         self._open.push_async_callback(self._server.stop, _CALLS_GRACE_S)
         self.port = await self._server.start()
+        _LOG.info("serving", extra={"address": self.address})
 
 
 class CountedFaults(Faults):

@@ -1,4 +1,4 @@
-"""What the pipeline's observer sees and what the store takes, as metrics and traces.
+"""What the pipeline's observer sees and what the store takes, as metrics, traces and a line of log a turn.
 
     turn                                  one span a reply; its rooms' own spans, in their processes, are its children
     ├── tokenizer ├── lm ├── tts ├── vocoder      one span a request
@@ -6,6 +6,7 @@
 It measures nothing itself but the store: a turn's times are those of its record, which the caller is told too.
 """
 
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final
@@ -26,9 +27,11 @@ from services.orchestrator.ports.store import (
 )
 from services.shared.errors import StepAudioError
 from services.shared.telemetry import catalogue
+from services.shared.telemetry.logs import log_context
 from services.shared.telemetry.metrics import Metrics
 from services.shared.telemetry.tracing import Attributes, Span, Traces
 
+_LOG: Final = logging.getLogger(__name__)
 _TURN: Final = "turn"
 
 
@@ -71,10 +74,15 @@ class TelemetryObserver:
         count(catalogue.REPLY_AUDIO, metrics.reply_audio_ms / 1000)
         count(catalogue.HEARD_AUDIO, metrics.heard_audio_ms / 1000)
         count(catalogue.UNDERRUNS, metrics.playout_underruns)
+        with log_context(session=session_id, turn=record.number):
+            _LOG.info("turn ended", extra=_told_of(record))
 
     def stream_ended(self, session_id: str, error: Exception | None) -> None:
         """A stream is over."""
-        self._metrics.count(catalogue.ENDED_STREAMS, reason=_reason(error))
+        reason = _reason(error)
+        self._metrics.count(catalogue.ENDED_STREAMS, reason=reason)
+        with log_context(session=session_id):
+            _LOG.info("stream ended", extra={"reason": reason})
 
 
 class _TracedReply:
@@ -180,6 +188,21 @@ class MeasuredSessionStore:
             yield
         finally:
             self._metrics.observe(catalogue.STORE, self._clock() - started_s, operation=operation)
+
+
+def _told_of(record: TurnRecord) -> dict[str, object]:
+    """What a log says of a turn: how it went and how long it took, and no word of it."""
+    first = record.metrics.first_audio
+    parts = {part: round(getattr(first, f"{part}_s"), 4) for part in catalogue.FIRST_AUDIO_PARTS} if first else {}
+    return {
+        "origin": record.origin,
+        "outcome": record.outcome,
+        "reason": _reason(record.error),
+        "first_audio_s": round(first.total_s, 4) if first else None,
+        "first_audio_parts_s": parts,
+        "reply_audio_ms": record.metrics.reply_audio_ms,
+        "heard_audio_ms": record.metrics.heard_audio_ms,
+    }
 
 
 def _reason(error: Exception | None) -> str:

@@ -74,6 +74,16 @@ def test_a_turn_is_counted_with_all_its_times_and_amounts(counted: Counted) -> N
     assert counted("playout_underruns_total") == 2
 
 
+def test_the_log_tells_how_a_turn_went_and_no_word_of_it(counted: Counted, caplog: pytest.LogCaptureFixture) -> None:
+    observer = TelemetryObserver(counted.metrics, NoTraces(), wall_offset_s=0)
+    with caplog.at_level("INFO"):
+        observer.turn_ended("s", record(TurnMetrics(FIRST_AUDIO)))
+    (line,) = caplog.records
+    fields = vars(line)
+    assert (line.message, fields["outcome"], fields["first_audio_s"]) == ("turn ended", "completed", 1.2)
+    assert not {"hello", "hi"} & {str(value) for value in fields.values()}
+
+
 def test_a_turn_without_audio_has_no_time_to_it(counted: Counted) -> None:
     TelemetryObserver(counted.metrics, NoTraces(), wall_offset_s=0).turn_ended("s", record(TurnMetrics()))
     assert counted("first_audio_seconds_count", origin="speech") == 0
