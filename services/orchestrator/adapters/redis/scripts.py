@@ -237,7 +237,6 @@ end
 if not kept then
   if redis.call('ZCARD', order) >= tonumber(ARGV[8]) then return 'full' end
   redis.call('ZADD', order, redis.call('INCR', count), id)
-  redis.call('ZREM', removed, id)
 end
 redis.call('HSET', voices, 'about:' .. id, ARGV[4])
 redis.call('HSETNX', voices, 'created:' .. id, ARGV[5])

@@ -50,6 +50,11 @@ class Servers:
         self._resolved_s = -_KEEP_S
         self._turn = 0
 
+    @property
+    def connected(self) -> frozenset[str]:
+        """Addresses that have a client."""
+        return frozenset(self._servers)
+
     async def take(self, *, other_than: Server | None = None) -> Server:
         """Give an utterance its server; give it back with `leave`.
 

@@ -6,8 +6,9 @@
 
 After any call that failed it is unknown what the server has heard, so its sequence is given up and the next request
 replays. A sequence that was given up is ended on its server in the background, so that it holds no slot until the
-server's own idle limit; whoever closes the tokenizer waits for that. The room's default mode `whole` is used: tokens
-are asked for once, at the end.
+server's own idle limit; whoever closes the tokenizer waits for that. A request that is under way is not cancelled but
+let run, for the END must not overtake it: the server would refuse the one and keep what the other begins. The room's
+default mode `whole` is used: tokens are asked for once, at the end.
 """
 
 import asyncio
@@ -26,6 +27,7 @@ from services.shared.audio.pcm import as_mono
 from services.shared.audio.speech_input import HEARD_RATE_HZ
 from services.shared.errors import AudioTooLongError, InvalidInputError, RoomUnavailableError, StepAudioError
 from services.shared.triton.specs import SPEECH_TOKENIZER
+from services.shared.triton.tensors import Array
 from services.shared.triton.wire import SequencePlace
 
 MAX_UTTERANCE_S: Final = 60
@@ -43,12 +45,14 @@ class _Sequence:
         server: where it is.
         name: its correlation id.
         heard: samples that the server has.
+        asking: the last request.
     """
 
     def __init__(self, server: Server, name: str) -> None:
         self.server = server
         self.name = name
         self.heard = 0
+        self.asking: asyncio.Task[dict[str, Array]] | None = None
 
 
 class TritonUtterance:
@@ -144,13 +148,16 @@ class TritonUtterance:
         is_last = end and until == self._samples
         tensors = {"pcm": self._kept[sequence.heard : until], **({"peek": [True]} if is_last else {})}
         place = SequencePlace(sequence.name, start=sequence.heard == 0, end=is_last)
-        answer = await sequence.server.client.infer(
-            SPEECH_TOKENIZER,
-            tensors,
-            timeout_s=self._tokenizer.timeout_s,
-            context=context_of(self._work),
-            sequence=place,
+        sequence.asking = asyncio.get_running_loop().create_task(
+            sequence.server.client.infer(
+                SPEECH_TOKENIZER,
+                tensors,
+                timeout_s=self._tokenizer.timeout_s,
+                context=context_of(self._work),
+                sequence=place,
+            )
         )
+        answer = await asyncio.shield(sequence.asking)
         sequence.heard = until
         tokens: list[int] = answer["speech_tokens"].tolist()
         return tokens
@@ -205,6 +212,8 @@ class TritonTokenizer:
     async def _end(self, sequence: _Sequence) -> None:
         place = SequencePlace(sequence.name, end=True)
         try:
+            if sequence.asking is not None:
+                await asyncio.wait([sequence.asking])
             with suppress(StepAudioError):  # it is gone, or its server is: then it holds no slot
                 await sequence.server.client.infer(
                     SPEECH_TOKENIZER, {"pcm": _NOTHING}, timeout_s=_END_TIMEOUT_S, sequence=place

@@ -10,7 +10,9 @@ import pytest
 
 from services.local.redis import RedisServer
 from services.orchestrator.adapters.redis.connect import Connection, ConnectionLimits, connect
+from services.orchestrator.adapters.redis.keys import session_keys
 from services.orchestrator.adapters.redis.lifetime import SessionTimes
+from services.orchestrator.adapters.redis.scripts import RESUME
 from services.orchestrator.adapters.redis.sessions import RedisSessionStore
 from services.orchestrator.ports.store import Lease
 from services.shared.errors import RoomUnavailableError, SessionNotFoundError, StepAudioError
@@ -128,6 +130,21 @@ def test_a_server_that_forgot_the_scripts_is_given_them_again(own_server: RedisS
         await connection.command("SCRIPT", "FLUSH")
         await store.commit_turn(lease, turn(2))
         assert (await store.get("tenant", lease.session_id)).turn_count == 2
+        await connection.close()
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.integration
+def test_a_token_that_is_replaced_while_it_is_presented_takes_nothing_over(own_server: RedisServer) -> None:
+    async def scenario() -> None:
+        connection = connect(own_server.url)
+        store = store_on(connection)
+        lease = await begin(store)
+        keys = session_keys("tenant", lease.session_id).all
+        answer = await connection.run(RESUME, keys, (repr(WallClock()()), 1, "60.0", "two", "replaced"))
+        assert answer == b"token"
+        await store.commit_turn(lease, turn(1))
         await connection.close()
 
     asyncio.run(scenario())

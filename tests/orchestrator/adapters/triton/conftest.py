@@ -9,7 +9,7 @@ import pytest
 
 from services.orchestrator.adapters.triton import Checkpoint, RoomAddresses, connect_rooms, read_checkpoint
 from services.orchestrator.ports.rooms import Rooms
-from services.shared.triton.specs import SPEECH_TOKENIZER, STEP1_CHAT, STEP1_TTS
+from services.shared.triton.specs import SPEAKER_ENCODER, SPEECH_TOKENIZER, STEP1_CHAT, STEP1_TTS
 from tests.conftest import NANO
 from tests.fakes.rooms import FakeRooms
 from tests.triton.conftest import Rooms as Servers
@@ -57,9 +57,10 @@ class TritonWorld:
         return answer
 
     async def until_idle(self) -> None:
-        """Wait until no work is open in any room; the test's own timeout ends a wait without end."""
-        while any(self.open_work()):
-            await asyncio.sleep(0.02)
+        """Wait until no work is open in any room."""
+        async with asyncio.timeout(15):
+            while any(self.open_work()):
+                await asyncio.sleep(0.02)
 
     def open_work(self) -> tuple[float, ...]:
         return (
@@ -67,6 +68,9 @@ class TritonWorld:
             self.servers.metric(STEP1_CHAT, "open_requests"),
             self.servers.metric(STEP1_TTS, "open_requests"),
         )
+
+    def encoded_clips(self) -> float:
+        return self.servers.metric(SPEAKER_ENCODER, 'requests_total{outcome="ok"}')
 
 
 @pytest.fixture(scope="session")
