@@ -39,11 +39,12 @@ class InputAudio:
 
     def read(self, start: int, end: int) -> NDArray[np.float32]:
         """Give the samples from `start` to before `end`; what was forgotten is silence."""
-        parts = [np.zeros(max(min(self.first_sample, end) - start, 0), np.float32)]
-        position = self.first_sample
-        for piece in self._pieces:
-            if position >= end:
+        parts: list[NDArray[np.float32]] = []
+        position = self.end_sample
+        for piece in reversed(self._pieces):  # what is read is new, as a rule
+            if position <= start:
                 break
+            position -= len(piece)
             parts.append(piece[max(start - position, 0) : max(end - position, 0)])
-            position += len(piece)
-        return np.concatenate(parts)
+        parts.append(np.zeros(max(min(self.first_sample, end) - start, 0), np.float32))
+        return np.concatenate(parts[::-1])

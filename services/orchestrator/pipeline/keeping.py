@@ -17,7 +17,7 @@ from typing import Final
 
 from services.orchestrator.conversation.options import Options
 from services.orchestrator.pipeline.limits import PipelineLimits
-from services.orchestrator.ports.store import KeptTurn, Lease, OpenTurn, SessionStore
+from services.orchestrator.ports.store import KeptTurn, Lease, OpenTurn, Progress, SessionStore
 from services.shared.errors import RoomUnavailableError, StepAudioError
 
 _FIRST_WAIT_S: Final = 0.05
@@ -74,6 +74,10 @@ class Keeping:
     def save_options(self, options: Options) -> None:
         """Keep the options now in force."""
         self._add(_Write("options", lambda lease: self._store.save_options(lease, options)))
+
+    def save_progress(self, progress: Progress) -> None:
+        """Keep how far the session has come before the next renewal of its lease does."""
+        self._add(_Write("progress", lambda lease: self._store.renew(lease, progress)))
 
     def confirm_token(self, digest: str) -> None:
         """The client has the newest resume token."""

@@ -23,8 +23,10 @@ from services.orchestrator.conversation.events import GoAwayReason, Playback, Re
 from services.orchestrator.conversation.options import Options
 from services.orchestrator.conversation.record import Message
 from services.orchestrator.pipeline.core import Beginning, Core, MakeCore, PureCore
+from services.orchestrator.pipeline.identity import Fate, Identity, Opening
+from services.orchestrator.pipeline.limits import SEQUENCE_HEADROOM
 from services.orchestrator.pipeline.session import Stream
-from services.orchestrator.pipeline.shell import Fate, Identity, Opening, Session
+from services.orchestrator.pipeline.shell import Session
 from services.orchestrator.pipeline.surroundings import Surroundings
 from services.orchestrator.ports.store import Lease, NewSession, Resumption, StreamFormats
 from services.shared.errors import (
@@ -193,14 +195,14 @@ class Sessions:
             live = self._live(found)
             if live is not None:
                 live.take_lease(found.lease)
-            highest = found.session.sequence if live is None else live.sequence
+            highest = max(found.session.sequence, SEQUENCE_HEADROOM) if live is None else live.sequence
             if not 0 <= request.received_sequence <= highest:
                 raise InvalidInputError(
                     "the client says that it received more events than were sent", field="resume.received_sequence"
                 )
             async with _answer_within(self._limits.store_s, "the store of sessions"):
                 await shared.store.add_token(found.lease, _digest(token))
-            session = await self._take_over(found) if live is None or live.is_over else live
+            session = await self._take_over(found, request) if live is None or live.is_over else live
             resumed = Resumed(shared.clock(), request.playback)
             return session.attach(Opening(token, _digest(token), found.lease, request.received_sequence, resumed))
 
@@ -271,13 +273,18 @@ class Sessions:
         session.end(Fate.LOST, SessionTakenOverError("another replica had the session meanwhile"))
         return None
 
-    async def _take_over(self, found: Resumption) -> Session:
+    async def _take_over(self, found: Resumption, request: ResumeRequest) -> Session:
         kept = found.session
-        past = Past(found.turns, found.open_turn, kept.epoch, kept.input_sample, self._shared.clock())
+        epoch = kept.epoch if found.open_turn is None else max(kept.epoch, found.open_turn.epoch)
+        past = Past(found.turns, found.open_turn, epoch, kept.input_sample, self._shared.clock())
         rate_hz = self._shared.rooms.vocoder.sample_rate_hz
         core = self._make_core(Beginning(kept.options, kept.history, rate_hz, past))
         identity = Identity(kept.session_id, kept.tenant, kept.formats, kept.created_s)
-        return await self._begin(identity, core, found.lease, first_sample=kept.input_sample)
+        session = await self._begin(identity, core, found.lease, first_sample=kept.input_sample)
+        for turn in found.turns:
+            if turn.sequence >= request.received_sequence:
+                session.remember(turn)
+        return session
 
     async def _begin(self, identity: Identity, core: Core, lease: Lease, *, first_sample: int = 0) -> Session:
         if self._is_draining:
@@ -327,6 +334,8 @@ class Sessions:
         except StepAudioError as error:
             if session.lease == lease:  # else a resume here has brought a newer one meanwhile
                 session.lost(error)
+        except Exception as error:  # noqa: BLE001 - one session's trouble is not the others'
+            _log.error("a lease was not renewed by a fault of the server's", exc_info=error)
 
 
 @asynccontextmanager

@@ -14,7 +14,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from enum import StrEnum
 from typing import Any
 
@@ -24,16 +24,18 @@ from services.orchestrator.conversation.options import EndpointingMode, Options
 from services.orchestrator.conversation.outputs import Output, Refused, TurnEnded
 from services.orchestrator.conversation.record import TurnRecord
 from services.orchestrator.pipeline.core import Core
+from services.orchestrator.pipeline.identity import Fate, Identity, Opening
 from services.orchestrator.pipeline.keeping import Keeping
 from services.orchestrator.pipeline.limits import SEQUENCE_HEADROOM
 from services.orchestrator.pipeline.listening import Listening
+from services.orchestrator.pipeline.records import ended_turn, kept_turn, open_turn
 from services.orchestrator.pipeline.session import Emitted, Stream, StreamOpened
 from services.orchestrator.pipeline.surroundings import Surroundings
 from services.orchestrator.pipeline.timers import Timers
 from services.orchestrator.pipeline.utterances import SpokenUtterance
 from services.orchestrator.pipeline.work import SessionWork
 from services.orchestrator.ports.rooms import Samples
-from services.orchestrator.ports.store import KeptTurn, Lease, OpenTurn, Progress, StreamFormats
+from services.orchestrator.ports.store import KeptTurn, Lease, Progress
 from services.shared.errors import (
     DrainingError,
     InputEndedError,
@@ -47,40 +49,6 @@ from services.shared.errors import (
 )
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Identity:
-    """Which session it is; `created_s` is wall time."""
-
-    session_id: str
-    tenant: str
-    formats: StreamFormats
-    created_s: float
-
-
-@dataclass(frozen=True, slots=True)
-class Opening:
-    """A new stream: its token with the digest, the newest lease, and for a resume what the client has and heard."""
-
-    token: str
-    digest: str
-    lease: Lease
-    received_sequence: int = 0
-    resumed: ev.Resumed | None = None
-
-
-class Fate(StrEnum):
-    """What becomes of a session that ends here."""
-
-    OVER = "over"
-    """Its turns are kept, and it can only be read."""
-    DROPPED = "dropped"
-    """Nobody ever said anything: it is deleted."""
-    RELEASED = "released"
-    """It can be resumed on another replica."""
-    LOST = "lost"
-    """Somebody else has it, or it was deleted: nothing more is written."""
 
 
 class _Deadline(StrEnum):
@@ -179,6 +147,11 @@ class Session:
     def take_lease(self, lease: Lease) -> None:
         """Write with a newer lease from now on."""
         self._keeping.lease = lease
+
+    def remember(self, turn: KeptTurn) -> None:
+        """Another replica kept this turn, and the client that comes did not hear of it."""
+        ended = ended_turn(turn, self._wall_s, reply_rate_hz=self._shared.rooms.vocoder.sample_rate_hz)
+        self._turn_ends.append(Emitted(turn.number, self._core.epoch, 0, ended))
 
     def attach(self, opening: Opening) -> Stream:
         """Give it a new stream; an older one ends with SessionTakenOverError."""
@@ -333,6 +306,7 @@ class Session:
         self._told_s = max(self._told_s, event.at_s)
         if event.at_s < self._told_s:
             event = replace(event, at_s=self._told_s)
+        before = self._core.epoch, self._core.released_sample
         effects = self._core.step(event)
         if isinstance(event, ev.Resumed) and self._opening is not None:
             self._open_stream(self._opening)
@@ -340,6 +314,8 @@ class Session:
             self._carry_out_by_type[type(effect)](effect, message_number)
         if self._open_utterance is not None:
             self._open_utterance.settle(self._core.settled_sample)
+        if (self._core.epoch, self._core.released_sample) != before:
+            self._keeping.save_progress(self.progress)
         if isinstance(event, ev.OptionsChanged):
             self._options_changed()
             self._keeping.save_options(self._core.options)
@@ -369,7 +345,7 @@ class Session:
             fx.CancelReply: lambda effect, _: self.work.cancel_reply(effect.reply),
             fx.Transcribe: lambda effect, _: self.work.transcribe(effect.utterance),
             fx.CommitTurn: lambda effect, _: self._commit(effect.record),
-            fx.SaveOpenTurn: lambda effect, _: self._keeping.save_open_turn(_open_turn(effect)),
+            fx.SaveOpenTurn: lambda effect, _: self._keeping.save_open_turn(open_turn(effect)),
             fx.SetTimer: lambda effect, _: self._timers.set(effect.timer, effect.at_s),
             fx.EndStream: lambda effect, _: self.end(Fate.OVER, None),
         }
@@ -393,22 +369,14 @@ class Session:
     def _commit(self, record: TurnRecord) -> None:
         self._shared.observer.turn_ended(self.identity.session_id, record)
         self._keeping.commit(
-            self._kept(record), lambda: self.tell(ev.TurnCommitted(self._shared.clock(), record.number))
+            kept_turn(record, self._wall_s, sequence=self.sequence),
+            lambda: self.tell(ev.TurnCommitted(self._shared.clock(), record.number)),
         )
 
-    def _kept(self, record: TurnRecord) -> KeptTurn:
-        wall_s = self._shared.wall_clock() - self._shared.clock()
-        return KeptTurn(
-            number=record.number,
-            origin=record.origin,
-            user_text=record.user_text,
-            agent_text=record.agent_text,
-            outcome=record.outcome,
-            start_s=record.started_s + wall_s,
-            end_s=record.ended_s + wall_s,
-            metrics=record.metrics,
-            request_id=record.request_id,
-        )
+    @property
+    def _wall_s(self) -> float:
+        """What added to a monotonic time gives wall time."""
+        return self._shared.wall_clock() - self._shared.clock()
 
     # The stream.
 
@@ -517,7 +485,3 @@ class Session:
                         pass
         except (StepAudioError, TimeoutError) as error:
             _log.warning("the store was not told of a session's end", exc_info=error)
-
-
-def _open_turn(effect: fx.SaveOpenTurn) -> OpenTurn:
-    return OpenTurn(effect.number, effect.epoch, effect.origin, effect.request_id, effect.user_text, effect.agent_text)
