@@ -8,7 +8,9 @@ that is cancelled unwinds at once where it waits, and holds nothing until a coll
 through here as it is.
 """
 
-from collections.abc import Awaitable, Callable
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import ExitStack, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
@@ -23,6 +25,7 @@ from services.shared.errors import DrainingError, InvalidInputError, StepAudioEr
 API_PREFIX: Final = "/stepaudio."
 CONVERSE: Final = "/stepaudio.v1.ConversationService/Converse"
 TRACE_PARENT: Final = "traceparent"
+HEARING_OUT_S: Final = 0.1
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"  # one interceptor serves the messages of every method
 Behaviour: TypeAlias = "Callable[[Any, Context], Awaitable[Any]]"  # as above
@@ -102,14 +105,23 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         return guarded
 
     async def _serve(self, kind: Kind, behaviour: Behaviour, request: object, context: Context) -> object:
+        with ExitStack() as admitted:
+            try:
+                who = self._identified(request, context)
+                admitted.enter_context(self._admissions.admit(who, kind))
+            except StepAudioError:
+                await _hear_out(request)
+                raise
+            _CALLER.set(who)
+            return await behaviour(request, context)
+
+    def _identified(self, request: object, context: Context) -> Caller:
         if self._is_draining:
             raise DrainingError("this replica shuts down; call again, another one answers")
         who = self._tenants.identify(context.invocation_metadata() or (), context.auth_context())
         if isinstance(request, _Unreadable):
             raise InvalidInputError("the bytes are no message of this call") from request.cause
-        with self._admissions.admit(who, kind):
-            _CALLER.set(who)
-            return await behaviour(request, context)
+        return who
 
 
 def _tolerant(parse: Callable[[bytes], object] | None) -> Callable[[bytes], object] | None:
@@ -125,6 +137,19 @@ def _tolerant(parse: Callable[[bytes], object] | None) -> Callable[[bytes], obje
             return _Unreadable(error)
 
     return parsed
+
+
+async def _hear_out(request: object) -> None:
+    """Take what a client sends at the head of a stream that is refused, for a moment.
+
+    A client that is still sending when its stream ends may see its own failed write (INTERNAL, without details) in
+    place of the status.
+    """
+    if isinstance(request, AsyncIterator):
+        with suppress(TimeoutError, DecodeError):
+            async with asyncio.timeout(HEARING_OUT_S):
+                async for _ in request:
+                    pass
 
 
 async def _abort(context: Context, error: StepAudioError) -> None:

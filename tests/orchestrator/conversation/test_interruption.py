@@ -10,6 +10,7 @@ from services.orchestrator.conversation.effects import (
     CommitTurn,
     Effect,
     Emit,
+    OpenUtterance,
     SaveOpenTurn,
     SetTimer,
     StartReply,
@@ -299,7 +300,7 @@ def test_another_replica_goes_on_where_the_first_one_was() -> None:
         "Fine.",
         "hello",
     ]
-    assert talk.speak() and talk.state.user.first_sample == 32_000
+    assert one(talk.speak(), OpenUtterance).first_sample == 32_000
 
 
 def test_another_replica_ends_the_turn_that_was_under_way_with_what_was_saved() -> None:

@@ -487,8 +487,8 @@ def test_a_client_that_reads_nothing_loses_its_stream_and_keeps_its_session() ->
             await call.read()
             stream = served.sessions.streams[0]
             stream.ends_with_input = False
-            for _ in range(64):
-                stream.emit(outputs.ReplyText("x" * 65_536), turn=1)
+            for _ in range(40):
+                stream.emit(outputs.ReplyText("x" * 1_000_000), turn=1)
             await _until(lambda: not stream.attached)
             with pytest.raises(grpc.aio.AioRpcError) as slow:
                 while await call.read() is not grpc.aio.EOF:
