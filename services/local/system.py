@@ -148,7 +148,8 @@ class LocalSystem:
         self._notify(f"{name} answers at {server.address} after {seconds:.1f} s")
 
     def _write(self, *, ready: bool) -> None:
-        callers_first = sorted(self._all.items(), key=lambda item: item[0] != ORCHESTRATOR)
+        order = {ORCHESTRATOR: 0, REDIS: 1}
+        callers_first = sorted(self._all.items(), key=lambda item: order.get(item[0], len(order)))
         records = tuple(
             ServerRecord(
                 name=name,
