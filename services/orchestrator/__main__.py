@@ -27,6 +27,7 @@ async def _run() -> None:
 
 def main() -> int:
     """Run one replica; 1 if it cannot start."""
+    configure_logs("INFO")  # until the settings say otherwise
     try:
         asyncio.run(_run())
     except StepAudioError as error:
