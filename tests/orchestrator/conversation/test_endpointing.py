@@ -11,7 +11,7 @@ from services.orchestrator.conversation.effects import (
     StartReply,
     Transcribe,
 )
-from services.orchestrator.conversation.events import OptionsChanged
+from services.orchestrator.conversation.events import EndOfTurn, OptionsChanged
 from services.orchestrator.conversation.options import (
     EndpointingMode,
     EndpointingOptions,
@@ -279,3 +279,19 @@ def test_the_shortest_utterance_still_has_room_for_its_speech() -> None:
     talk.hush(3200)
     opened = one(talk.speak(320), OpenUtterance).first_sample
     assert opened == (3200 - 500) * MS
+
+
+def test_speech_after_a_written_turn_has_nothing_of_the_speech_that_was_dropped() -> None:
+    talk = Talk()
+    talk.speak()
+    talk.text()
+    dropped_before = talk.heard
+    assert one(talk.speak(96), OpenUtterance).first_sample == dropped_before
+
+
+def test_a_manual_utterance_has_the_audio_that_no_frame_has_judged_yet() -> None:
+    talk = Talk(MANUAL)
+    talk.speak()
+    talk.hush(320)
+    assert one(talk.tell(EndOfTurn(talk.now_s, talk.heard + 100)), EndUtterance).end_sample == talk.heard + 100
+    assert one(talk.speak(96), OpenUtterance).first_sample == talk.heard - 3 * FRAME_SAMPLES + 100

@@ -320,3 +320,12 @@ def test_states_are_values_that_can_be_gone_back_to() -> None:
     assert talk.state != before
     talk.state = before
     assert all_of(interrupt(talk), Interrupted)
+
+
+def test_a_stream_that_is_lost_is_not_ended_before_the_client_is_back() -> None:
+    talk = replying(made=True)
+    talk.heard_all()
+    talk.end_input()
+    talk.tell(Detached(talk.now_s))
+    assert "EndStream" not in names(talk.committed(1))
+    assert names(talk.tell(Resumed(talk.now_s))) == ["EndStream"]

@@ -428,3 +428,21 @@ def test_after_the_end_of_input_everything_is_answered_heard_and_kept_before_the
 
 def test_the_end_of_input_of_an_empty_conversation_ends_the_stream() -> None:
     assert names(Talk().end_input()) == ["EndStream"]
+
+
+def test_nothing_is_added_to_a_reply_that_was_said_to_be_complete() -> None:
+    talk = Talk()
+    talk.text()
+    talk.reply(ms=1000)
+    assert talk.make_text("more") == ()
+    assert talk.make_audio(1000, 2000, 9) == ()
+
+
+def test_an_acknowledgement_of_a_turn_that_is_over_changes_nothing() -> None:
+    talk = spoken()
+    talk.reply(ms=1000)
+    talk.wait(1000)
+    talk.time(Timer.PLAYOUT)
+    before = talk.state
+    assert talk.acknowledge(1, 500) == ()
+    assert talk.state == before
