@@ -10,7 +10,7 @@ through here as it is.
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
@@ -100,28 +100,20 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             except grpc.aio.AbortError:
                 raise
             except Exception as error:  # noqa: BLE001  # the one place where errors become statuses
+                await _hear_out(request)
                 await _abort(context, self._faults.told(error, where=method))
 
         return guarded
 
     async def _serve(self, kind: Kind, behaviour: Behaviour, request: object, context: Context) -> object:
-        with ExitStack() as admitted:
-            try:
-                who = self._identified(request, context)
-                admitted.enter_context(self._admissions.admit(who, kind))
-            except StepAudioError:
-                await _hear_out(request)
-                raise
-            _CALLER.set(who)
-            return await behaviour(request, context)
-
-    def _identified(self, request: object, context: Context) -> Caller:
         if self._is_draining:
             raise DrainingError("this replica shuts down; call again, another one answers")
         who = self._tenants.identify(context.invocation_metadata() or (), context.auth_context())
         if isinstance(request, _Unreadable):
             raise InvalidInputError("the bytes are no message of this call") from request.cause
-        return who
+        with self._admissions.admit(who, kind):
+            _CALLER.set(who)
+            return await behaviour(request, context)
 
 
 def _tolerant(parse: Callable[[bytes], object] | None) -> Callable[[bytes], object] | None:
@@ -140,7 +132,7 @@ def _tolerant(parse: Callable[[bytes], object] | None) -> Callable[[bytes], obje
 
 
 async def _hear_out(request: object) -> None:
-    """Take what a client sends at the head of a stream that is refused, for a moment.
+    """Take what a client has sent to a stream that is refused, for a moment.
 
     A client that is still sending when its stream ends may see its own failed write (INTERNAL, without details) in
     place of the status.

@@ -33,6 +33,7 @@ from services.orchestrator.ingress.session_service import SessionService
 from services.orchestrator.ingress.speech_service import SpeechPatience, SpeechService
 from services.orchestrator.ingress.voice_service import BuiltInVoice, VoiceService
 from services.orchestrator.pipeline.limits import PipelineLimits
+from services.orchestrator.pipeline.sessions import Sessions
 from services.orchestrator.pipeline.voices import VoiceBook
 from tests.fakes.hearing import LoudnessDetector
 from tests.fakes.rooms import FakeRooms
@@ -65,6 +66,7 @@ PROFILE: Final = Profile(
 )
 INCIDENT: Final = "incident-7"
 PATIENCE: Final = StreamPatience(first_message_s=0.3, write_s=0.3, half_close_s=0.02)
+SPEECH_PATIENCE: Final = SpeechPatience(first_message_s=0.3, idle_s=0.5, write_s=0.3)
 
 
 @dataclass
@@ -76,19 +78,20 @@ class Behind:
     rooms: FakeRooms = field(default_factory=FakeRooms)
     detector: LoudnessDetector = field(default_factory=LoudnessDetector)
     patience: StreamPatience = PATIENCE
-    speech_patience: SpeechPatience = SpeechPatience(first_message_s=0.3, idle_s=0.5, write_s=0.3)
+    speech_patience: SpeechPatience = SPEECH_PATIENCE
 
     def __post_init__(self) -> None:
         self.store = FakeSessionStore(clock=self.clock)
         self.voices = FakeVoiceStore(clock=self.clock)
 
-    def services(self) -> Services:
-        """The four services over the fakes."""
+    def services(self, sessions: Sessions | None) -> Services:
+        """The four services over the fakes, or over these sessions."""
+        sessions = sessions or self.sessions
         book = VoiceBook(self.rooms.rooms.built_in, self.voices)
         pages = PageTokens(b"key of the tests", self.clock)
         return Services(
             conversation=ConversationService(
-                self.sessions, self.store, book, PROFILE, retention=Retention(), patience=self.patience
+                sessions, self.store, book, PROFILE, retention=Retention(), patience=self.patience
             ),
             speech=SpeechService(
                 self.rooms.rooms,
@@ -107,7 +110,7 @@ class Behind:
                 lifetime_s=1000.0,
                 wall_clock=self.clock,
             ),
-            session=SessionService(self.sessions, self.store, OFFER, pages),
+            session=SessionService(sessions, self.store, OFFER, pages),
         )
 
 
@@ -151,6 +154,7 @@ class Served:
 async def serving(
     behind: Behind | None = None,
     *,
+    sessions: Sessions | None = None,
     tenants: Tenants | None = None,
     limits: TenantLimits | None = None,
     transport: Transport | None = None,
@@ -161,7 +165,7 @@ async def serving(
     admissions = Admissions(limits or TenantLimits())
     faults = Faults(new_incident=lambda: INCIDENT)
     interceptor = CallInterceptor(tenants or Tenants(), admissions, faults)
-    server = ApiServer(behind.services(), interceptor, transport or Transport())
+    server = ApiServer(behind.services(sessions), interceptor, transport or Transport())
     port = await server.start()
     options = (("grpc.max_send_message_length", -1),)
     if credentials is None:

@@ -283,4 +283,3 @@ def test_a_wrong_conversation_is_refused(fields: dict[str, object], reason: str)
             assert served.behind.rooms.live == {}
 
     run(test)
-
