@@ -2,8 +2,6 @@
 
 It joins the tokenizer, the prompt and the batcher of one checkpoint folder. Which voice speaks the reply, and what
 stays in a history that grows too long, is decided elsewhere.
-
-Source: stepaudio.py of the release for the parameters of generation.
 """
 
 from collections.abc import Iterator, Sequence
@@ -18,14 +16,8 @@ from numpy.typing import NDArray
 from services.shared.decoding import ContinuousBatcher, load_language_model
 from services.shared.errors import EmptyReplyError
 from services.shared.prompt.chat import Message, SpeechContent, build_asr_prompt, build_chat_prompt
-from services.shared.sampling import SamplingParams, with_checkpoint_defaults
+from services.shared.sampling import ASR_PARAMS, CHAT_PARAMS, SamplingParams, with_checkpoint_defaults
 from services.shared.text import TextTokenizer
-
-CHAT_PARAMS: Final = SamplingParams(max_new_tokens=2048, temperature=0.7, top_p=0.9, top_k=50)
-"""The release's own; its top_k is the default of the library it generates with. A checkpoint's own defaults win."""
-
-ASR_PARAMS: Final = SamplingParams(max_new_tokens=2048, temperature=0)
-"""The likeliest transcript: asking twice gives the same."""
 
 _MAX_BATCH: Final = 8
 

@@ -14,14 +14,13 @@ from numpy.typing import NDArray
 
 from services.offline.rooms import PreparedVoice, Rooms
 from services.offline.timing import Stopwatch
+from services.shared.audio.effects import MAX_SPEED, MIN_SPEED, change_speed, change_volume
 from services.shared.audio.resample import resample
 from services.shared.codec import GROUP_MS, GROUP_TOKENS
 from services.shared.codec.alignment import Repairs
 from services.shared.errors import GenerationError, InvalidOptionError
 from services.shared.prompt.speech import is_music
-from services.vocoder import change_speed, change_volume
 from services.vocoder.config import SAMPLE_RATE_HZ
-from services.vocoder.effects import MAX_SPEED, MIN_SPEED
 
 MAX_ATTEMPTS: Final = 5
 """Seeds a clause is tried with. At one slip in six clauses, five in a row are one in eight thousand."""

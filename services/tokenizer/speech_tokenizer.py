@@ -22,8 +22,8 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 
-from services.shared.audio.pcm import Samples, as_mono, normalize_energy, trim_silence
-from services.shared.audio.resample import resample
+from services.shared.audio.pcm import Samples, as_mono
+from services.shared.audio.speech_input import HEARD_RATE_HZ, prepare
 from services.shared.codec.codebooks import GROUP_LINGUISTIC, GROUP_SEMANTIC
 from services.shared.codec.interleave import interleave
 from services.shared.errors import InvalidOptionError
@@ -37,7 +37,7 @@ from services.tokenizer.semantic.streaming import (
     WholeStream,
 )
 
-SAMPLE_RATE_HZ: Final = 16_000
+SAMPLE_RATE_HZ: Final = HEARD_RATE_HZ
 
 Codes = NDArray[np.int64]
 Mode = Literal["whole", "segmented"]
@@ -171,16 +171,6 @@ class SpeechTokenizer:
         semantic_codes = np.concatenate([state.semantic_codes, codes])
         groups = min(len(linguistic_codes) // GROUP_LINGUISTIC, len(semantic_codes) // GROUP_SEMANTIC)
         return TokenizerState(state.mode, linguistic, semantic, linguistic_codes, semantic_codes, groups)
-
-
-def prepare(samples: ArrayLike, sample_rate_hz: int, *, trim: bool) -> Samples:
-    """One channel, 16 kHz, peak normalised, trimmed if asked: the signal both encoders take, [N] float32.
-
-    Raises:
-        EmptyAudioError, NonFiniteAudioError, AudioError, InvalidOptionError.
-    """
-    normalized = normalize_energy(resample(as_mono(samples), sample_rate_hz, SAMPLE_RATE_HZ))
-    return trim_silence(normalized) if trim else normalized
 
 
 def load_speech_tokenizer(

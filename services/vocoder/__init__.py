@@ -1,13 +1,11 @@
-"""The vocoder room: speech tokens -> wave. Its doors: `load_vocoder`, `VoiceFeatures`, and the effects on a wave.
+"""The vocoder room: speech tokens -> wave. Its doors: `load_vocoder`, `VoiceFeatures`.
 
 config.py    cosyvoice.yaml as data          noise.py      noise by seed and frame
 flow/        tokens -> log-mel               hift/         log-mel -> wave
 speaker/     clip -> embedding               voice.py      a voice as the flow reads it
 streaming.py tokens in groups -> chunks      vocoder.py    all of it together
-effects.py   speed, volume
 """
 
-from services.vocoder.effects import change_speed, change_volume
 from services.vocoder.streaming import StreamSettings, StreamState
 from services.vocoder.vocoder import Vocoder, load_vocoder
 from services.vocoder.voice import VoiceFeatures
@@ -17,7 +15,5 @@ __all__ = [
     "StreamState",
     "Vocoder",
     "VoiceFeatures",
-    "change_speed",
-    "change_volume",
     "load_vocoder",
 ]

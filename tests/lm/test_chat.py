@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from services.lm.chat import ASR_PARAMS, CHAT_PARAMS, ChatLm, load_chat_lm
+from services.lm.chat import ChatLm, load_chat_lm
 from services.lm.step1 import load_step1
 from services.shared.errors import (
     CorruptFileError,
@@ -22,7 +22,7 @@ from services.shared.errors import (
 from services.shared.nn.step1 import KeyValueCache
 from services.shared.paths import CHAT_FOLDER
 from services.shared.prompt.chat import CHAT_SYSTEM_PROMPT, Message
-from services.shared.sampling import SamplingParams
+from services.shared.sampling import ASR_PARAMS, CHAT_PARAMS, SamplingParams
 from tests.conftest import NANO
 
 FOLDER = NANO / CHAT_FOLDER

@@ -21,8 +21,8 @@ from services.shared.errors import (
     VoiceNotFoundError,
 )
 from services.shared.prompt.speech import VoicePrompt
+from services.shared.prompt.speech.decoding import SpeechParams
 from services.shared.voices import Voice, VoiceRegistry
-from services.tts.speech_lm import SpeechParams
 from services.vocoder import VoiceFeatures
 from services.vocoder.config import SAMPLE_RATE_HZ
 

@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from services.shared.audio.files import read_audio
+from services.shared.audio.speech_input import prepare
 from services.shared.codec.interleave import deinterleave, interleave
 from services.shared.errors import EmptyAudioError, InvalidOptionError, NonFiniteAudioError
 from services.tokenizer import SpeechTokenizer, TokenizerState
-from services.tokenizer.speech_tokenizer import Codes, Mode, prepare
+from services.tokenizer.speech_tokenizer import Codes, Mode
 from tests.conftest import golden_file
 from tests.tokenizer.conftest import cut
 

@@ -1,4 +1,4 @@
-"""The four servers of the nano checkpoint, started once for all of these tests, and what their metrics say."""
+"""The four servers of the nano checkpoint, started once for all tests that ask, and what their metrics say."""
 
 import asyncio
 import urllib.request
@@ -50,15 +50,27 @@ class Rooms:
         return float(next(line.removeprefix(name) for line in lines if line.startswith(name)))
 
 
-@pytest.fixture(scope="session")
-def rooms(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rooms]:
-    """All four pools, each after its first right answer."""
+_RUNNING: list[LocalSystem] = []
+
+
+def shared_rooms(folders: pytest.TempPathFactory) -> Iterator[Rooms]:
+    """All four pools, each after its first right answer: the same ones for every package of tests that asks."""
     if not is_installed():
         pytest.skip("the Triton server is in the extra `local`")
-    settings = LocalSettings(run_folder=tmp_path_factory.mktemp("triton"), checkpoints=NANO)
-    system = LocalSystem(settings, notify=lambda step: None)
+    if not _RUNNING:
+        settings = LocalSettings(run_folder=folders.mktemp("triton"), checkpoints=NANO)
+        _RUNNING.append(LocalSystem(settings, notify=lambda step: None))
+        try:
+            asyncio.run(_RUNNING[0].start())
+        except BaseException:
+            _RUNNING[0].stop()
+            raise
     try:
-        asyncio.run(system.start())
-        yield Rooms(system)
+        yield Rooms(_RUNNING[0])
     finally:
-        system.stop()
+        _RUNNING[0].stop()
+
+
+@pytest.fixture(scope="session")
+def rooms(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rooms]:
+    yield from shared_rooms(tmp_path_factory)

@@ -15,10 +15,11 @@ from services.shared.errors import (
 )
 from services.shared.paths import TTS_FOLDER
 from services.shared.prompt.speech import VoicePrompt, build_prompt
+from services.shared.prompt.speech.decoding import SpeechParams
 from services.shared.prompt.speech.speech_length import estimate_speech_s, max_speech_s
 from services.shared.sampling import FinishReason, SamplingParams
 from services.shared.voices import VoiceRegistry
-from services.tts.speech_lm import SpeechLm, SpeechParams, load_speech_lm
+from services.tts.speech_lm import SpeechLm, load_speech_lm
 from tests.conftest import NANO
 from tests.shared.prompt.test_speech_prompt import StubTokenizer
 

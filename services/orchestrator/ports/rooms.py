@@ -194,12 +194,33 @@ class VoiceMaker(Protocol):
         """
 
 
+class BuiltInVoices(Protocol):
+    """The voices that come with the checkpoint; each is prepared when somebody first speaks with it."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Their ids, in the checkpoint's order."""
+
+    @property
+    def default_name(self) -> str:
+        """The one that speaks where nobody chose. Raises VoiceNotFoundError if there is none."""
+
+    async def get(self, voice_id: str) -> PreparedVoice:
+        """Give a voice; callers who ask at the same time share the work.
+
+        Raises:
+            VoiceNotFoundError: it is none of them.
+            RoomUnavailableError, DeadlineExceededError: a room is gone; the next call tries again.
+        """
+
+
 @dataclass(frozen=True, slots=True)
 class Rooms:
-    """All of them."""
+    """All of them, and the voices that need no making."""
 
     tokenizer: Tokenizer
     chat: ChatModel
     speech: SpeechModel
     vocoder: Vocoder
     voices: VoiceMaker
+    built_in: BuiltInVoices

@@ -56,7 +56,11 @@ class Lease:
 
 @dataclass(frozen=True, slots=True)
 class KeptTurn:
-    """A committed turn; times are wall-clock seconds. It never changes."""
+    """A committed turn; times are wall-clock seconds. It never changes.
+
+    Attributes:
+        sequence: of the session's last event before it was kept: the client has its `turn_ended` only if it has more.
+    """
 
     number: int
     origin: Origin
@@ -67,6 +71,7 @@ class KeptTurn:
     end_s: float
     metrics: TurnMetrics
     request_id: str = ""
+    sequence: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +140,11 @@ class SessionStore(Protocol):
     """Sessions. Methods raise RoomUnavailableError where the store does not answer."""
 
     async def create(self, session: NewSession, *, owner: str, token_digest: str) -> Lease:
-        """Keep a new session; the digest is of its first resume token."""
+        """Keep a new session; the digest is of its first resume token.
+
+        The same call again gives the same lease as long as nothing else happened; another use of the id is a
+        StepAudioError.
+        """
 
     async def resume(self, tenant: str, session_id: str, *, owner: str, token_digest: str) -> Resumption:
         """Take a session over with one of its valid tokens.
@@ -155,17 +164,23 @@ class SessionStore(Protocol):
 
         Raises:
             SessionTakenOverError: a newer owner has it.
-            SessionDeletedError: it was deleted.
+            SessionDeletedError: it was deleted, or is older than anything that is kept.
+            SessionEndedError: this owner has ended it.
         """
 
     async def save_options(self, lease: Lease, options: Options) -> None:
         """Keep the options now in force. Raises as `renew`."""
 
     async def save_open_turn(self, lease: Lease, turn: OpenTurn) -> None:
-        """Keep what is known of the turn under way. Raises as `renew`."""
+        """Keep what is known of the turn under way; of a turn that is committed, nothing. Raises as `renew`."""
 
     async def commit_turn(self, lease: Lease, turn: KeptTurn) -> None:
-        """Keep a turn for good, drop the open one; another commit of its number changes nothing. Raises as `renew`."""
+        """Keep a turn for good and drop it as the open one; another commit of its number changes nothing.
+
+        Raises:
+            SessionTooLongError: the session has as many turns as one may have.
+            StepAudioError: the turn before it was not committed; and as `renew`.
+        """
 
     async def end(self, lease: Lease) -> None:
         """The session is over; it can be read for its retention, or is deleted if that is 0. Raises as `renew`."""
@@ -223,6 +238,8 @@ class VoiceStore(Protocol):
     async def put(self, tenant: str, voice: KeptVoice, *, request_id: str, request_digest: str) -> KeptVoice:
         """Keep a voice and give the kept one: with a request id of the last 24 h the one made then.
 
+        A voice that is there already keeps its place and time of making, and takes the new name and consent.
+
         Raises:
             RequestIdReusedError: that id came with another digest.
             TooManyVoicesError: the tenant's limit is reached.
@@ -235,7 +252,14 @@ class VoiceStore(Protocol):
         """Give a voice that is going to speak, and put its expiry off. Raises VoiceNotFoundError."""
 
     async def list(self, tenant: str, *, after: str, limit: int) -> tuple[KeptVoice, ...]:
-        """Voices by time of making, from behind the voice `after` (empty: from the first)."""
+        """Voices by time of making, from behind the voice `after` (empty: from the first), without their features.
+
+        What is made meanwhile comes last, and `after` may have been deleted meanwhile. `tokens`, `mel` and `embedding`
+        are empty: a page of them would be large, and nobody who lists voices needs them.
+
+        Raises:
+            InvalidPageTokenError: there was no such voice, or it has been gone for long.
+        """
 
     async def delete(self, tenant: str, voice_id: str) -> None:
         """Delete a voice. Raises VoiceNotFoundError."""

@@ -3,5 +3,6 @@
 from services.shared.sampling.finish import FinishReason
 from services.shared.sampling.generation_config import with_checkpoint_defaults
 from services.shared.sampling.params import IdRange, SamplingParams
+from services.shared.sampling.released import ASR_PARAMS, CHAT_PARAMS
 
-__all__ = ["FinishReason", "IdRange", "SamplingParams", "with_checkpoint_defaults"]
+__all__ = ["ASR_PARAMS", "CHAT_PARAMS", "FinishReason", "IdRange", "SamplingParams", "with_checkpoint_defaults"]

@@ -2,6 +2,10 @@
 
 A room learns of a new epoch from the first request that carries it. Sessions are forgotten, the longest unheard first,
 when there are too many: work of a forgotten session is not dropped, which costs time and nothing else.
+
+Each model runs in a process of its own and knows only the epochs of its own requests: an interruption that sends the
+tokenizer nothing leaves the tokenizer's newest epoch where it was. Work that must outlive an interruption, as the
+transcription of an earlier turn, is asked for with the session's newest epoch and the earlier turn's number.
 """
 
 from collections import OrderedDict

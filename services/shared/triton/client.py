@@ -1,4 +1,4 @@
-"""Speaks to one Triton server, with the protocol's own messages on grpc.aio.
+"""Speaks to a Triton server, or several of one kind, with the protocol's own messages on grpc.aio.
 
     infer    one request, one response            stream   one request, responses as they come
     Cancelling the task that awaits, or closing the stream, cancels the work in the server.
@@ -15,7 +15,7 @@ import grpc
 from tritonclient.grpc import service_pb2 as pb
 from tritonclient.grpc import service_pb2_grpc as pb_grpc
 
-from services.shared.errors import CancelledRequestError, RoomUnavailableError, StepAudioError
+from services.shared.errors import RoomUnavailableError, StepAudioError
 from services.shared.triton.context import RequestContext
 from services.shared.triton.faults import read_fault
 from services.shared.triton.tensors import Array, ModelSpec
@@ -26,6 +26,13 @@ _OPTIONS: Final = (
     ("grpc.max_receive_message_length", _MAX_MESSAGE_BYTES),
     ("grpc.max_send_message_length", _MAX_MESSAGE_BYTES),
     ("grpc.use_local_subchannel_pool", 1),
+    # A server that was restarted is found again within a second; gRPC's own default grows to two minutes.
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 1000),
+    ("grpc.max_reconnect_backoff_ms", 1000),
+    # Names are looked up anew, at most so often, whenever a connection is lost.
+    ("grpc.dns_min_time_between_resolutions_ms", 2000),
+    ("grpc.lb_policy_name", "round_robin"),
 )
 _TRUE_STATUS: Final = (("triton_grpc_error", "true"),)
 """Asks Triton to end a failed stream with the error's status; else it hides the code in a message that says OK."""
@@ -35,10 +42,15 @@ Tensors = Mapping[str, object]
 
 
 class TritonClient:
-    """One server; use it as an async context manager, or close it."""
+    """One server, or all servers behind one name; use it as an async context manager, or close it."""
 
     def __init__(self, address: str) -> None:
-        """Args: address: host:port of the server's gRPC service. Nothing is sent yet."""
+        """Make a client; nothing is sent yet.
+
+        Args:
+            address: host:port of the gRPC service. Where the name has several addresses, each request goes to the
+                next of them; requests of one sequence need the address of one server.
+        """
         self.address = address
         self._channel = grpc.aio.insecure_channel(address, options=_OPTIONS)
         self._stub = pb_grpc.GRPCInferenceServiceStub(self._channel)
@@ -134,6 +146,7 @@ def _fault(model: str, error: grpc.aio.AioRpcError) -> StepAudioError:
 
 async def _ended(model: str, call: grpc.aio.Call) -> StepAudioError:
     code = await call.code()
-    if code is grpc.StatusCode.CANCELLED:
-        return CancelledRequestError(f"{model}: cancelled before the request was sent")
-    return RoomUnavailableError(f"{model}: the call ended with {code.name}: {await call.details()}")
+    said = f"the call ended with {code.name} before the request was sent: {await call.details()}"
+    if code in (grpc.StatusCode.CANCELLED, grpc.StatusCode.DEADLINE_EXCEEDED):
+        return read_fault(model, code.name, said)
+    return RoomUnavailableError(f"{model}: {said}")

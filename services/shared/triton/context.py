@@ -6,27 +6,32 @@ from dataclasses import dataclass
 
 from services.shared.errors import InvalidInputError
 
-SESSION, TURN, EPOCH = "session", "turn", "epoch"
+SESSION, TURN, EPOCH, TRACEPARENT = "session", "turn", "epoch", "traceparent"
 
 
 @dataclass(frozen=True, slots=True)
 class RequestContext:
-    """Session, turn and epoch of a request.
+    """Session, turn and epoch of a request, and the trace it belongs to.
 
     Attributes:
         session: id of the conversation; empty for work that belongs to none and is never out of date.
         turn: number of the turn within it.
         epoch: grows with every interruption; work of an older epoch of the session is dropped.
+        traceparent: W3C trace context of the caller's span; empty where nothing is traced.
     """
 
     session: str = ""
     turn: int = 0
     epoch: int = 0
+    traceparent: str = ""
 
     @property
     def parameters(self) -> dict[str, str | int]:
-        """As request parameters; none for work without a session."""
-        return {SESSION: self.session, TURN: self.turn, EPOCH: self.epoch} if self.session else {}
+        """As request parameters; what is empty is left out."""
+        whose: dict[str, str | int] = (
+            {SESSION: self.session, TURN: self.turn, EPOCH: self.epoch} if self.session else {}
+        )
+        return {**whose, TRACEPARENT: self.traceparent} if self.traceparent else whose
 
 
 def parse_context(text: str) -> RequestContext:
@@ -42,4 +47,7 @@ def parse_context(text: str) -> RequestContext:
             f"the request parameters say session {session!r}, turn {turn!r}, epoch {epoch!r}: "
             "the first must be text, the others whole numbers"
         )
-    return RequestContext(session, turn, epoch)
+    traceparent = values.get(TRACEPARENT, "")
+    if not isinstance(traceparent, str):
+        raise InvalidInputError(f"the request parameters say traceparent {traceparent!r}: it must be text")
+    return RequestContext(session, turn, epoch, traceparent)

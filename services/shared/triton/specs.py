@@ -15,6 +15,8 @@ from typing import Final
 from services.shared.triton.tensors import ANY, DType, ModelKind, ModelSpec, TensorSpec
 
 MEL_CHANNELS: Final = 80
+WAVE_RATE_HZ: Final = 22_050
+"""Of the samples that token_to_wave gives."""
 EMBEDDING_SIZE: Final = 192
 
 SPEECH_TOKENIZER: Final = ModelSpec(

@@ -168,7 +168,7 @@ class VoiceRegistry:
             raise InvalidOptionError(f"a voice name has 1 to {_MAX_NAME_CHARACTERS} characters, not {len(name)}")
         if not speakable(text):
             raise NothingToSpeakError("the clip's transcript has no speakable character; write down what the clip says")
-        voice = Voice(name=name, text=text, cloned=True, clip=_checked_clip(samples, sample_rate_hz))
+        voice = Voice(name=name, text=text, cloned=True, clip=checked_clip(samples, sample_rate_hz))
         with self._lock:
             if name in self._voices:
                 raise InvalidOptionError(f"the voice name {name!r} is taken; choose another one")
@@ -176,7 +176,13 @@ class VoiceRegistry:
         return voice
 
 
-def _checked_clip(samples: ArrayLike, sample_rate_hz: int) -> Audio:
+def checked_clip(samples: ArrayLike, sample_rate_hz: int) -> Audio:
+    """A clip that can give a voice, as one channel.
+
+    Raises:
+        InvalidOptionError: the rate is no positive number.
+        EmptyAudioError, AudioTooLongError, NonFiniteAudioError, AudioError: the clip cannot give a voice.
+    """
     if sample_rate_hz <= 0:
         raise InvalidOptionError(f"a sample rate is a positive number of hertz, not {sample_rate_hz}")
     mono: NDArray[np.float32] = as_mono(samples)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from services.shared.audio.files import read_audio
-from services.shared.audio.resample import Resampler, resample
+from services.shared.audio.resample import Resampler, _make_filter, resample
 from services.shared.errors import InvalidOptionError
 from tests.conftest import golden_file, report
 
@@ -102,6 +102,7 @@ def test_the_blocks_that_bound_memory_leave_no_seam(monkeypatch: pytest.MonkeyPa
     samples = np.random.default_rng(0).standard_normal(5000).astype(np.float32)
     at_once = resample(samples, 16_000, 22_050)
     monkeypatch.setattr("services.shared.audio.resample._BLOCK_SAMPLES", 999)
+    monkeypatch.setattr("services.shared.audio.resample._make_filter", _make_filter.__wrapped__)
     assert np.array_equal(resample(samples, 16_000, 22_050), at_once)
 
 
@@ -112,3 +113,25 @@ def test_equal_rates_change_nothing_and_rates_of_nothing_are_refused() -> None:
     for rates in ((0, 16_000), (16_000, -1), (0, 0)):
         with pytest.raises(InvalidOptionError):
             resample(samples, *rates)
+
+
+@pytest.mark.unit
+@settings(max_examples=40)
+@given(
+    rates=st.sampled_from(RATES_HZ),
+    silences=st.lists(st.integers(0, 3000), min_size=1, max_size=4),
+)
+def test_silence_that_is_skipped_is_silence_that_was_pushed(rates: tuple[int, int], silences: list[int]) -> None:
+    resampler = Resampler(*rates)
+    skipped = pushed = resampler.initial_state()
+    for index, silence in enumerate(silences):
+        samples = np.random.default_rng(index).standard_normal(70).astype(np.float32)
+        first, skipped = resampler.push(samples, skipped, final=False)
+        second, pushed = resampler.push(samples, pushed, final=False)
+        assert np.array_equal(first, second)
+        first, skipped = resampler.skip_silence(silence, skipped)
+        second, pushed = resampler.push(np.zeros(silence, np.float32), pushed, final=False)
+        assert np.array_equal(first, second)
+        assert skipped.produced == pushed.produced
+    end = np.zeros(0, np.float32)
+    assert np.array_equal(resampler.push(end, skipped, final=True)[0], resampler.push(end, pushed, final=True)[0])

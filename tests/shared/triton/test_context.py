@@ -11,8 +11,19 @@ pytestmark = pytest.mark.unit
 
 
 def test_a_context_comes_back_from_the_parameters_it_was_sent_as() -> None:
-    context = RequestContext("s1", 3, 7)
+    for context in (RequestContext("s1", 3, 7), RequestContext("s1", 3, 7, "00-ab-cd-01")):
+        assert parse_context(json.dumps(context.parameters)) == context
+
+
+def test_a_trace_is_carried_also_for_work_without_a_session() -> None:
+    context = RequestContext(traceparent="00-ab-cd-01")
+    assert context.parameters == {"traceparent": "00-ab-cd-01"}
     assert parse_context(json.dumps(context.parameters)) == context
+
+
+def test_a_traceparent_that_is_no_text_is_refused() -> None:
+    with pytest.raises(InvalidInputError, match="traceparent 5"):
+        parse_context('{"traceparent": 5}')
 
 
 @pytest.mark.parametrize("text", ["", "{}", '{"sequence_start": true}'])

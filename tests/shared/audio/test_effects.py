@@ -2,10 +2,12 @@
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from services.shared.audio.effects import SpeedChanger, change_speed, change_volume
 from services.shared.errors import EmptyAudioError, InvalidOptionError, NonFiniteAudioError
-from services.vocoder import change_speed, change_volume
 
 pytestmark = pytest.mark.unit
 
@@ -82,6 +84,29 @@ def test_speed_takes_very_short_audio(count: int, ratio: float) -> None:
 
 def test_speed_of_silence_is_silence() -> None:
     assert not change_speed(np.zeros(5000, np.float32), RATE_HZ, 1.3).any()
+
+
+@settings(max_examples=30)
+@given(
+    ratio=st.sampled_from([0.25, 0.7, 0.93, 1.0, 1.3, 2.0, 4.0]),
+    length=st.integers(0, 9000),
+    cuts=st.lists(st.integers(0, 9000), max_size=8),
+)
+def test_speed_of_a_stream_in_any_pieces_is_that_of_the_whole(ratio: float, length: int, cuts: list[int]) -> None:
+    samples = np.random.default_rng(length).uniform(-1, 1, length).astype(np.float32)
+    whole = SpeedChanger(RATE_HZ, ratio).push(samples, final=True)
+    assert len(whole) == round(length / ratio)
+    changer = SpeedChanger(RATE_HZ, ratio)
+    pieces = np.split(samples, sorted(min(cut, length) for cut in cuts))
+    changed = [changer.push(piece, final=index == len(pieces) - 1) for index, piece in enumerate(pieces)]
+    assert np.array_equal(np.concatenate(changed), whole)
+
+
+@pytest.mark.parametrize("ratio", [0.5, 2.0])
+def test_speed_of_a_stream_holds_back_little(ratio: float) -> None:
+    changer = SpeedChanger(RATE_HZ, ratio)
+    given_s = sum(len(changer.push(vowel(110.0, 0.1), final=False)) for _ in range(20)) / RATE_HZ
+    assert 2.0 / ratio - 0.08 / ratio - 0.03 <= given_s <= 2.0 / ratio
 
 
 @pytest.mark.parametrize("ratio", [0.0, 0.24, 4.1, -1.0, float("nan"), float("inf")])
