@@ -3,8 +3,8 @@
     python -m helm.values_reference            write both
     python -m helm.values_reference --check    exit with 1 where one of them is not what it would write
 
-Each value has a comment above it: sentences, then one line "# @ <type>". A mapping without a type is a section, in which
-no other key is allowed. The types are those of `_TYPES` and `_parameterised`; one of them, `like PATH`, is a section
+Each value has a comment above it: sentences, then one line "# @ <type>". A mapping without a type is a section, in
+which no other key is allowed. The types are those of `_TYPES` and `_parameterised`; one of them, `like PATH`, is a section
 whose values are those of another, all of them optional. What a type allows is decided here, what values mean there.
 """
 
@@ -19,8 +19,6 @@ from typing import Any, Final
 import yaml
 
 CHART: Final = Path(__file__).parent / "stepaudio"
-_WIDTH: Final = 120
-
 Schema = dict[str, Any]  # JSON Schema is whatever JSON can say
 
 

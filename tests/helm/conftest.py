@@ -1,7 +1,7 @@
 """Helm, and the chart rendered with each set of values once."""
 
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -54,10 +54,10 @@ class Chart:
 
 
 @pytest.fixture(scope="session")
-def chart(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chart]:
+def chart(tmp_path_factory: pytest.TempPathFactory) -> Chart:
     """The chart; skips where there is no helm."""
     try:
         helm = find_helm()
     except ToolMissingError as error:
         pytest.skip(str(error))
-    yield Chart(helm, tmp_path_factory.mktemp("values"))
+    return Chart(helm, tmp_path_factory.mktemp("values"))

@@ -78,4 +78,5 @@ def pods(resources: Iterable[Resource]) -> Iterator[PodTemplate]:
 def matches(selector: Mapping[str, Any], labels: Mapping[str, str]) -> bool:
     """Whether a selector (matchLabels alone, as the chart writes) takes these labels."""
     assert selector.keys() <= {"matchLabels"}, "the chart selects by labels alone"
-    return selector.get("matchLabels", {}).items() <= labels.items()
+    wanted: Mapping[str, str] = selector.get("matchLabels", {})
+    return wanted.items() <= labels.items()

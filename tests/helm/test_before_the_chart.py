@@ -1,4 +1,4 @@
-"""What k8s/ brings: manifests that Kubernetes takes, overlays that render over their presets, no copies of the chart."""
+"""What k8s/ brings: manifests that Kubernetes takes, overlays that fit their presets, no copies of the chart."""
 
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,6 @@ from tests.helm.sets import CHART, PRESETS
 pytestmark = pytest.mark.integration
 
 K8S = ROOT / "k8s"
-OWN_SCHEMA = {"NodePool"}  # of Karpenter, whose schema is not at hand
 
 
 def _documents(path: Path) -> list[dict[str, Any]]:

@@ -96,7 +96,7 @@ def hub() -> Iterator[FakeHub]:
     fake = FakeHub()
 
     class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:  # noqa: N802 - http.server's name
+        def do_GET(self) -> None:
             fake.answer(self)
 
         def log_message(self, *_: object) -> None:
@@ -118,7 +118,6 @@ def script() -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
     spec.loader.exec_module(module)
-    module.TRIES = 2
     return module
 
 

@@ -68,9 +68,7 @@ def test_the_open_arrows_are_those_of_the_architecture_and_no_others(chart: Char
 def test_everything_else_is_closed_for_every_pod(chart: Chart, name: str) -> None:
     resources = chart.render(name)
     (closed,) = (
-        one["spec"]
-        for one in of_kind(resources, "NetworkPolicy")
-        if one["metadata"]["name"].endswith("-default-deny")
+        one["spec"] for one in of_kind(resources, "NetworkPolicy") if one["metadata"]["name"].endswith("-default-deny")
     )
     assert closed["policyTypes"] == ["Ingress", "Egress"]
     assert not closed.keys() & {"ingress", "egress"}

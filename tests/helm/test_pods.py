@@ -65,7 +65,9 @@ def test_every_pod_has_an_account_of_its_own_without_a_token(resources: tuple[Re
         name = pod.spec["serviceAccountName"]
         assert accounts[name]["automountServiceAccountToken"] is False
         used.setdefault(name, set()).add(pod.component)
-        may_call = any(subject["name"] == name for one in of_kind(resources, "RoleBinding") for subject in one["subjects"])
+        may_call = any(
+            subject["name"] == name for one in of_kind(resources, "RoleBinding") for subject in one["subjects"]
+        )
         assert pod.spec["automountServiceAccountToken"] is may_call
         assert may_call is False or pod.component == "ray-head"
     assert all(len(components) == 1 for components in used.values()), used
@@ -144,7 +146,9 @@ def test_every_room_serves_grpc_with_models_that_nobody_can_change(resources: tu
         assert "--model-control-mode=none" in arguments
         assert "--allow-http=false" in arguments
         closed = next(text for text in arguments if text.startswith("--grpc-restricted-protocol="))
-        assert {"shared-memory", "model-repository", "logging", "trace"} <= set(closed.split("=")[1].split(":")[0].split(","))
+        assert {"shared-memory", "model-repository", "logging", "trace"} <= set(
+            closed.split("=")[1].split(":")[0].split(",")
+        )
         assert server["readinessProbe"]["grpc"]["port"] == 8001
         shared = next(volume for volume in pod.spec["volumes"] if volume["name"] == "shared-memory")
         assert shared["emptyDir"]["medium"] == "Memory"
@@ -210,7 +214,11 @@ def test_the_environment_of_the_orchestrator_is_what_its_settings_read(chart: Ch
     deployment = named(chart.render("nano"), "Deployment", "release-orchestrator")
     given = {one["name"] for one in deployment["spec"]["template"]["spec"]["containers"][0]["env"]}
     assert {name for name in given if name.startswith("STEPAUDIO_")} <= known
-    required = {f"STEPAUDIO_{name.upper()}" for name, field in config.OrchestratorSettings.model_fields.items() if field.is_required()}
+    required = {
+        f"STEPAUDIO_{name.upper()}"
+        for name, field in config.OrchestratorSettings.model_fields.items()
+        if field.is_required()
+    }
     assert required <= given
 
 
@@ -267,7 +275,7 @@ def test_the_ratio_rule_scales_every_room_by_the_same_sessions(chart: Chart) -> 
 
 
 def test_metrics_that_scaling_asks_for_are_in_the_catalogue(chart: Chart) -> None:
-    catalogue = (CHART.parents[1] / "docs" / "metrics.md")
+    catalogue = CHART.parents[1] / "docs" / "metrics.md"
     if not catalogue.is_file():
         pytest.skip("the catalogue of metrics is not in this checkout")
     text = catalogue.read_text(encoding="utf-8")

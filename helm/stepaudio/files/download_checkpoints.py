@@ -27,7 +27,9 @@ import urllib.parse
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
+from http.client import HTTPResponse
 from pathlib import Path, PurePosixPath
+from typing import Any, TextIO
 
 BLOCK_BYTES = 8 * 2**20
 ANSWER_S = 60.0
@@ -66,7 +68,7 @@ class Hub:
         self._host = urllib.parse.urlsplit(self.endpoint).netloc
         self._token = token
 
-    def open(self, url: str, *, first_byte: int = 0):  # noqa: ANN201 - urllib gives its type no public name
+    def open(self, url: str, *, first_byte: int = 0) -> HTTPResponse:
         """Ask for a file from a byte on."""
         request = urllib.request.Request(url, headers={"User-Agent": "stepaudio-download/1"})
         if first_byte:
@@ -74,15 +76,16 @@ class Hub:
         if self._token and urllib.parse.urlsplit(url).netloc == self._host:
             # Not sent on to the storage that the hub redirects to.
             request.add_unredirected_header("Authorization", f"Bearer {self._token}")
-        return urllib.request.urlopen(request, timeout=ANSWER_S)
+        answer: HTTPResponse = urllib.request.urlopen(request, timeout=ANSWER_S)
+        return answer
 
-    def json(self, url: str):  # noqa: ANN201 - whatever JSON holds
+    def json(self, url: str) -> tuple[Any, str]:
         """Read a listing, and the address of its next page."""
         with self.open(url) as answer:
             return json.load(answer), _next_page(answer.headers.get("Link", ""))
 
 
-def list_files(sources: dict, manifest: Path | None, hub: Hub) -> list[Source]:
+def list_files(sources: dict[str, Any], manifest: Path | None, hub: Hub) -> list[Source]:
     """All files that belong into the folder.
 
     Raises:
@@ -153,12 +156,17 @@ def main() -> int:
         _check_room(files, options.to)
         for number, file in enumerate(files, start=1):
             done = "fetched" if fetch(file, options.to, hub) else "is whole"
-            print(json.dumps({"event": done, "path": file.path, "bytes": file.size_bytes, "file": number,
-                              "files": len(files)}), flush=True)
+            _say(sys.stdout, event=done, path=file.path, bytes=file.size_bytes, file=number, files=len(files))
     except (DownloadError, OSError, KeyError, ValueError) as error:
-        print(json.dumps({"event": "failed", "reason": f"{type(error).__name__}: {error}"}), file=sys.stderr)
+        _say(sys.stderr, event="failed", reason=f"{type(error).__name__}: {error}")
         return 1
     return 0
+
+
+def _say(where: TextIO, **what: object) -> None:
+    """One line of the log."""
+    where.write(json.dumps(what) + "\n")
+    where.flush()
 
 
 def _huggingface(hub: Hub, name: str, revision: str) -> Iterator[Source]:
