@@ -4,8 +4,8 @@
     python -m helm.values_reference --check    exit with 1 where one of them is not what it would write
 
 Each value has a comment above it: sentences, then one line "# @ <type>". A mapping without a type is a section, in
-which no other key is allowed. The types are those of `_TYPES` and `_parameterised`; one of them, `like PATH`, is a section
-whose values are those of another, all of them optional. What a type allows is decided here, what values mean there.
+which no other key is allowed. The types are those of `_TYPES` and `_parameterised`; one of them, `like PATH`, is a
+section with the values of another, all of them optional. What a type allows is decided here, what values mean there.
 """
 
 import argparse

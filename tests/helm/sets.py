@@ -15,7 +15,8 @@ _TLS_OFF: Final = {"enabled": False}
 OWN: Final[Mapping[str, Values]] = {
     "default": {},
     "plain-autoscaled": {
-        "orchestrator": {"mode": "plain", "otlpEndpoint": "http://collector.monitoring.svc:4317"},
+        "orchestrator": {"mode": "plain"},
+        "telemetry": {"otlpEndpoint": "http://collector.monitoring.svc:4317"},
         "autoscaling": {"enabled": True},
         "api": {"tls": _TLS_OFF},
     },

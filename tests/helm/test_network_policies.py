@@ -41,7 +41,7 @@ EXPECTED = {
     "default": SERVING | STORE | RAY,
     "nano": SERVING | {_arrow("orchestrator", "redis", 6379)},
     "multi-node": SERVING | STORE | RAY | {_arrow("lm", "lm")},
-    "plain-autoscaled": SERVING | STORE | {_arrow("orchestrator", "ns:monitoring", 4317)},
+    "plain-autoscaled": SERVING | STORE | {_arrow(tail, "ns:monitoring", 4317) for tail in ("orchestrator", *ROOMS)},
     "external-store": SERVING
     | {arrow for arrow in RAY if arrow[1] != "redis"}
     | {_arrow("orchestrator", "cidr:10.9.0.0/24", 6379), _arrow("ray-head", "cidr:10.9.0.0/24", 6379)},

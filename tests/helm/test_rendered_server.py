@@ -42,7 +42,7 @@ def server(chart: Chart, tmp_path_factory: pytest.TempPathFactory) -> Iterator[S
         pytest.skip("needs the tritonserver of stepaudio[local]")
     scratch = tmp_path_factory.mktemp("triton")
     backend = assemble_backend(scratch / "backends")
-    ports = free_ports(1)[0]
+    ports = Ports(*free_ports(3))
     deployment = named(chart.render("nano"), "Deployment", f"release-{ROOM}")
     (container,) = deployment["spec"]["template"]["spec"]["containers"]
     arguments = [_here(text, ports.grpc, ports.metrics) for text in container["args"]]

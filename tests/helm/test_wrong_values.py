@@ -48,7 +48,7 @@ WRONG: list[tuple[str, dict[str, Any], tuple[str, ...]]] = [
     ("ratio", {"tts": {"autoscaling": {"ratio": 0}}}, ("/tts/autoscaling/ratio", "minimum")),
     ("url", {"autoscaling": {"prometheusAddress": "prometheus"}}, ("/autoscaling/prometheusAddress", "pattern")),
     ("name", {"nameOverride": "Voice_1"}, ("/nameOverride", "pattern")),
-    ("log-level", {"orchestrator": {"logLevel": "info"}}, ("/orchestrator/logLevel", "INFO")),
+    ("log-level", {"telemetry": {"logLevel": "info"}}, ("/telemetry/logLevel", "INFO")),
     ("lead", {"orchestrator": {"maxPlayoutLeadMs": 3.5}}, ("/orchestrator/maxPlayoutLeadMs", "integer")),
     # Each is right by itself, and they do not fit each other.
     ("bounds", {"orchestrator": {"minReplicas": 20}}, ("minReplicas 20 is above maxReplicas 10",)),

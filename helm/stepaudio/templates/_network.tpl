@@ -72,3 +72,16 @@ spec:
       ports:
         {{- include "stepaudio.arrowPorts" (dict "root" .root "ports" .ports) | nindent 8 }}
 {{- end -}}
+
+{{/* The arrow from a component to the collector of traces. Args: root, component. */}}
+{{- define "stepaudio.arrowToCollector" -}}
+{{- include "stepaudio.policy" (dict "root" .root "component" .component "name" (printf "%s-to-collector-out" .component)) }}
+  policyTypes: [Egress]
+  egress:
+    - to:
+        - namespaceSelector:
+            matchLabels:
+              kubernetes.io/metadata.name: {{ required "telemetry.otlpEndpoint is set: network.collectorNamespace must name the collector's namespace" .root.Values.network.collectorNamespace }}
+      ports:
+        {{- include "stepaudio.arrowPorts" (dict "root" .root "ports" (list .root.Values.network.collectorPort)) | nindent 8 }}
+{{- end -}}

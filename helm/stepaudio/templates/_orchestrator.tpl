@@ -47,8 +47,8 @@
   "STEPAUDIO_DRAIN_GRACE_S" $own.drainSeconds
   "STEPAUDIO_VOICE" $own.voice
   "STEPAUDIO_SYSTEM_PROMPT" $own.systemPrompt
-  "STEPAUDIO_LOG_LEVEL" $own.logLevel
-  "STEPAUDIO_OTLP_ENDPOINT" $own.otlpEndpoint
+  "STEPAUDIO_LOG_LEVEL" .Values.telemetry.logLevel
+  "STEPAUDIO_OTLP_ENDPOINT" .Values.telemetry.otlpEndpoint
   "STEPAUDIO_MIN_REPLICAS" $own.minReplicas
   "STEPAUDIO_MAX_REPLICAS" $own.maxReplicas
   "STEPAUDIO_TARGET_SESSIONS" $own.targetSessions

@@ -55,6 +55,10 @@
   value: {{ .values.threads | quote }}
 - name: STEPAUDIO_MAX_BATCH
   value: {{ .values.maxBatch | quote }}
+- name: STEPAUDIO_LOG_LEVEL
+  value: {{ .root.Values.telemetry.logLevel }}
+- name: STEPAUDIO_OTLP_ENDPOINT
+  value: {{ .root.Values.telemetry.otlpEndpoint | quote }}
 - name: OMP_NUM_THREADS
   value: {{ .values.threads | quote }}
 {{- if .root.Values.engines.enabled }}
@@ -63,7 +67,7 @@
 {{- end }}
 - name: HOME # of what keeps caches there; the root is read-only
   value: /tmp
-{{- include "stepaudio.extraEnv" (dict "env" .values.extraEnv "of" .room "taken" (list "STEPAUDIO_CHECKPOINTS" "STEPAUDIO_DEVICE" "STEPAUDIO_DTYPE" "STEPAUDIO_THREADS" "STEPAUDIO_MAX_BATCH" "OMP_NUM_THREADS" "STEPAUDIO_ENGINES" "HOME" "POD_UID")) }}
+{{- include "stepaudio.extraEnv" (dict "env" .values.extraEnv "of" .room "taken" (list "STEPAUDIO_CHECKPOINTS" "STEPAUDIO_DEVICE" "STEPAUDIO_DTYPE" "STEPAUDIO_THREADS" "STEPAUDIO_MAX_BATCH" "STEPAUDIO_LOG_LEVEL" "STEPAUDIO_OTLP_ENDPOINT" "OMP_NUM_THREADS" "STEPAUDIO_ENGINES" "HOME" "POD_UID")) }}
 {{- end -}}
 
 {{/* Requests and limits with the GPUs. Args: values. */}}
