@@ -1,9 +1,12 @@
 """What every pod of the chart promises: its security, its health, its place, and how it ends."""
 
+import importlib.util
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from tests.helm.conftest import Chart
 from tests.helm.manifests import PodTemplate, Resource, matches, named, of_kind, pods
@@ -230,6 +233,33 @@ def test_the_environment_of_a_room_is_what_its_settings_read(chart: Chart) -> No
         deployment = named(chart.render("nano"), "Deployment", f"release-{room}")
         given = {one["name"] for one in deployment["spec"]["template"]["spec"]["containers"][0]["env"]}
         assert {name for name in given if name.startswith("STEPAUDIO_")} == known
+
+
+@pytest.mark.parametrize("name", ["nano", "default", "one-redis-without-tls", "five-redis-by-cert-manager"])
+def test_the_stores_url_is_one_that_the_orchestrator_reads(chart: Chart, name: str) -> None:
+    from services.orchestrator.adapters.redis.connect import connect  # here: it needs the orchestrator's own packages
+
+    pod = next(pod for pod in pods(chart.render(name)) if pod.component == "orchestrator")
+    environment = {one["name"]: one for one in pod.spec["containers"][0]["env"]}
+    names = list(environment)
+    assert names.index("REDIS_PASSWORD") < names.index("STEPAUDIO_REDIS_URL"), "a variable is made of earlier ones"
+    url = environment["STEPAUDIO_REDIS_URL"]["value"].replace("$(REDIS_PASSWORD)", "0123abcd")
+    connect(url)  # refuses what is none of its forms; nothing is sent
+    servers = named(chart.render(name), "StatefulSet", "release-redis")["spec"]["replicas"]
+    assert url.count(".release-redis.voice.svc") == servers
+    assert ("sentinel_password=0123abcd" in url) is (servers > 1)
+    assert url.startswith("rediss") is (name != "one-redis-without-tls")
+
+
+def test_serve_is_told_of_an_application_that_is_there(chart: Chart) -> None:
+    config = yaml.safe_load(of_kind(chart.render("default"), "RayService")[0]["spec"]["serveConfigV2"])
+    (application,) = config["applications"]
+    module, _, attribute = application["import_path"].partition(":")
+    spec = importlib.util.find_spec(module)
+    assert spec is not None
+    assert spec.origin is not None
+    assert f"\ndef {attribute}(" in Path(spec.origin).read_text(encoding="utf-8")
+    assert config["proxy_location"] == "Disabled"
 
 
 def test_every_preset_carries_the_arithmetic_of_its_size() -> None:

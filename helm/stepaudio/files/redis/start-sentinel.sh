@@ -1,10 +1,10 @@
 #!/bin/sh
 # Starts the Sentinel. It writes what it learns into its configuration, which therefore lies on the volume; passwords
-# and times are set anew at each start.
+# (also as it writes them down itself, in "user") and times are set anew at each start.
 set -eu
 . /opt/stepaudio/redis/common.sh
 umask 077
-own='^(port|tls-[a-z-]+|requirepass|sentinel (auth-pass|sentinel-pass|announce-ip|resolve-hostnames|announce-hostnames|down-after-milliseconds|failover-timeout|parallel-syncs)) '
+own='^(port|user|tls-[a-z-]+|requirepass|sentinel (auth-pass|sentinel-pass|announce-ip|resolve-hostnames|announce-hostnames|down-after-milliseconds|failover-timeout|parallel-syncs)) '
 kept=$(grep -vE "$own" "$STATE" 2>/dev/null) || kept=
 case $kept in
   *"sentinel monitor $SERVICE "*) ;;
