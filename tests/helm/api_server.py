@@ -73,7 +73,7 @@ class ApiServer:
                 self.end_headers()
                 self.wfile.write(body)
 
-            do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = _any
+            do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = _any  # noqa: N815 - http.server's names
 
         with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
             server.daemon_threads = True
@@ -219,7 +219,7 @@ def _is_collection(path: str) -> bool:
 
 
 def _selected(one: Resource, selector: str) -> bool:
-    labels = one["metadata"].get("labels", {})
+    labels: dict[str, str] = one["metadata"].get("labels", {})
     wanted = dict(part.split("=", 1) for part in selector.replace("==", "=").split(",") if "=" in part)
     return wanted.items() <= labels.items()
 

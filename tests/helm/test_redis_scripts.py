@@ -134,7 +134,8 @@ def test_a_sentinel_keeps_what_it_learnt_and_takes_the_new_password(tmp_path: Pa
     pod = _pod(tmp_path, 1)
     (tmp_path / "data" / "sentinel.conf").write_text(
         f"port 0\nrequirepass old\nsentinel auth-pass stepaudio old\nsentinel monitor stepaudio {HOSTS[2]} 6379 2\n"
-        f"user default on sanitize-payload #old ~* &* +@all\nsentinel myid abc\nsentinel current-epoch 4\nsentinel known-replica stepaudio {HOSTS[0]} 6379\n"
+        f"user default on sanitize-payload #old ~* &* +@all\n"
+        f"sentinel myid abc\nsentinel current-epoch 4\nsentinel known-replica stepaudio {HOSTS[0]} 6379\n"
     )
     lines = pod.start("start-sentinel.sh").splitlines()
     assert lines.count(f"sentinel monitor stepaudio {HOSTS[2]} 6379 2") == 1

@@ -1,4 +1,4 @@
-"""Install, upgrade, roll back, uninstall: what helm does to a cluster's objects, seen at a stand-in for its API server."""
+"""What helm does to a cluster's objects over the life of a release, seen at a stand-in for its API server."""
 
 import json
 import subprocess
