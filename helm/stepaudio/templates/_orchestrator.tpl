@@ -71,7 +71,7 @@
 - name: {{ $variable }}
   value: {{ $value | toString | quote }}
 {{- end }}
-{{- $taken := concat (keys $settings) (list "STEPAUDIO_REDIS_URL" "REDIS_PASSWORD" "RAY_USAGE_STATS_ENABLED" "RAY_REDIS_CA_CERT") }}
+{{- $taken := concat (keys $settings) (list "STEPAUDIO_REDIS_URL" "REDIS_PASSWORD" "RAY_USAGE_STATS_ENABLED" "RAY_AUTH_MODE" "RAY_REDIS_CA_CERT") }}
 {{- include "stepaudio.extraEnv" (dict "env" $own.extraEnv "of" "orchestrator" "taken" $taken) }}
 {{- end -}}
 
@@ -79,6 +79,10 @@
 {{- define "stepaudio.orchestrator.rayEnv" -}}
 - name: RAY_USAGE_STATS_ENABLED
   value: "0"
+{{- if not .Values.orchestrator.ray.tokenAuth }}
+- name: RAY_AUTH_MODE # said aloud: a stray token in the environment would switch it on
+  value: disabled
+{{- end }}
 {{- if and .Values.orchestrator.ray.gcsFaultTolerance (include "stepaudio.redis.authority" .) }}
 - name: RAY_REDIS_CA_CERT
   value: {{ include "stepaudio.redis.authority" . }}
