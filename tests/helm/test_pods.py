@@ -225,6 +225,21 @@ def test_the_environment_of_the_orchestrator_is_what_its_settings_read(chart: Ch
     assert required <= given
 
 
+def test_the_orchestrators_settings_take_every_value_that_is_rendered(
+    resources: tuple[Resource, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = pytest.importorskip("services.orchestrator.config")
+    for pod in pods(resources):
+        if pod.component not in ("orchestrator", "ray-head"):
+            continue
+        for one in pod.spec["containers"][0]["env"]:
+            monkeypatch.setenv(one["name"], one.get("value", "redis://store:6379"))
+        settings = config.OrchestratorSettings()
+        assert not settings.api.is_loopback
+        assert settings.credentials is not None, "what is open to others lets nobody in without credentials"
+        assert settings.drain_grace_s >= LONGEST_TURN_S
+
+
 def test_the_environment_of_a_room_is_what_its_settings_read(chart: Chart) -> None:
     from services.shared.serving.settings import RoomSettings  # here: it needs the rooms' own packages
 
