@@ -22,8 +22,8 @@ from services.orchestrator.conversation.effects import DropUtterance, Effect, En
 from services.orchestrator.conversation.events import EndOfTurn, InputEnded, VoiceFrame
 from services.orchestrator.conversation.options import EndpointingMode, EndpointingOptions
 from services.orchestrator.conversation.outputs import InputReleased, Refused, SpeechStarted, SpeechStopped
-from services.orchestrator.conversation.record import Origin
-from services.orchestrator.conversation.state import MAX_WAITING, Asked, State, StreamState, User, Utterance, tell
+from services.orchestrator.conversation.record import Origin, Utterance
+from services.orchestrator.conversation.state import MAX_WAITING, Asked, State, StreamState, User, tell
 from services.orchestrator.conversation.tables import AgentState, UserMove, UserState, user_after
 from services.orchestrator.conversation.voice_activity import SAMPLES_PER_MS, Ears, hear
 from services.shared.errors import InputEndedError, TooManyWaitingTurnsError

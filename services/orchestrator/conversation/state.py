@@ -17,7 +17,14 @@ from services.orchestrator.conversation.events import ReplyId
 from services.orchestrator.conversation.options import EndpointingMode, Options
 from services.orchestrator.conversation.outputs import Output
 from services.orchestrator.conversation.playout import Playout
-from services.orchestrator.conversation.record import FirstAudioBreakdown, Message, Origin, Outcome, ReplyWork
+from services.orchestrator.conversation.record import (
+    FirstAudioBreakdown,
+    Message,
+    Origin,
+    Outcome,
+    ReplyWork,
+    Utterance,
+)
 from services.orchestrator.conversation.tables import AgentState, UserState
 from services.orchestrator.conversation.voice_activity import SAMPLES_PER_MS, Ears
 from services.shared.errors import StepAudioError
@@ -35,15 +42,6 @@ class StreamState(StrEnum):
     ATTACHED = "attached"
     DETACHED = "detached"
     CLOSED = "closed"
-
-
-@dataclass(frozen=True, slots=True)
-class Utterance:
-    """Speech of the user that has ended: its number, and its samples at 16 kHz."""
-
-    number: int
-    first_sample: int
-    end_sample: int
 
 
 @dataclass(frozen=True, slots=True)
