@@ -9,7 +9,7 @@ StartReply      ReplyTextMade, ReplyAudioMade and ToolCallMade, then exactly one
 CommitReply     nothing: the reply that was prepared is the one that is spoken
 ResumeReply     ReplyTakenUp; if it can go on, then as StartReply
 CancelReply     ReplyStopped, once every room has been told
-RunTool         ToolAnswered; where the client runs the function, by the client
+RunTool         ToolAnswered, unless it is cancelled
 CancelTool      nothing: an answer that still comes has no effect
 Transcribe      Transcribed
 CommitTurn      TurnCommitted
@@ -137,7 +137,7 @@ class CancelReply:
 
 @dataclass(frozen=True, slots=True)
 class RunTool:
-    """Run a function; where the client does, it has been asked to."""
+    """Run a function that the client does not run."""
 
     reply: ReplyId
     call: ToolCall
@@ -146,7 +146,7 @@ class RunTool:
 
 @dataclass(frozen=True, slots=True)
 class CancelTool:
-    """Nobody waits for a call any more."""
+    """Nobody waits for the answer to `RunTool` any more."""
 
     call_id: str
 
