@@ -157,7 +157,7 @@ def take_up(state: State, turn: Turn, out: list[Effect]) -> State:
         work=None,
     )
     after = agent_after(state.agent, AgentMove.RESUME) or state.agent
-    return running(replace(with_turn(state, turn), agent=after))
+    return running(replace(with_turn(state, turn), agent=after), turn)
 
 
 def on_taken_up(state: State, event: ReplyTakenUp, out: list[Effect]) -> State:

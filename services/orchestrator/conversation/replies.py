@@ -78,7 +78,7 @@ from services.orchestrator.conversation.state import (
     working_turn,
 )
 from services.orchestrator.conversation.tables import AgentMove, UserState, agent_after
-from services.orchestrator.conversation.tools import calls_unread, cancel_calls, go_on, on_tool_call
+from services.orchestrator.conversation.tools import calls_unread, cancel_calls, go_on, on_tool_call, running
 from services.orchestrator.conversation.voice_activity import SAMPLES_PER_MS
 from services.shared.errors import StepAudioError
 
@@ -151,6 +151,7 @@ def on_work_over(
     turn = cancel_calls(state, replace(turn, spent=total, work=total, has_all_text=error is None), out)
     if turn.is_taking_up:
         return give_up_taking(state, turn, at_s, error)
+    state = running(state, turn)
     tell(state, out, ReplyEnded(turn.playout.sent_samples, turn.text), turn.number)
     state = with_turn(state, ask_transcript(replace(turn, error=error, is_sent=True), out))
     return see_whether_heard(state, at_s, out)

@@ -46,7 +46,7 @@ def on_tool_call(state: State, event: ToolCallMade, out: list[Effect]) -> State:
         out.append(RunTool(turn.reply, called, tool))
     state = with_turn(state, turn)
     out.append(_timer(state))
-    return replace(state, agent=agent_after(state.agent, AgentMove.CALL) or state.agent)
+    return running(state, turn)
 
 
 def on_tool_answered(state: State, event: ToolAnswered, out: list[Effect]) -> State:
@@ -119,11 +119,10 @@ def calls_unread(turn: Turn) -> bool:
     return any(not call.is_read for call in turn.calls)
 
 
-def running(state: State) -> State:
-    """The agent's state by the live turn's calls: a reply that goes on may have some."""
-    if state.live is None or not state.live.waits_for_tools:
-        return state
-    return replace(state, agent=agent_after(state.agent, AgentMove.CALL) or state.agent)
+def running(state: State, turn: Turn) -> State:
+    """The state with the agent's part by the calls of the live turn."""
+    move = AgentMove.CALL if turn.waits_for_tools else AgentMove.ANSWERED
+    return replace(state, agent=agent_after(state.agent, move) or state.agent)
 
 
 def _end_call(state: State, turn: Turn, call: Call, outcome: ToolOutcome, out: list[Effect], *, text: str = "") -> Turn:
@@ -139,9 +138,7 @@ def _settle(state: State, turn: Turn, out: list[Effect]) -> State:
     """The state with a turn of whose calls some are over."""
     state = with_turn(state, turn)
     out.append(_timer(state))
-    if turn.waits_for_tools or turn.phase is not Phase.REPLYING:
-        return state
-    return replace(state, agent=agent_after(state.agent, AgentMove.ANSWERED) or state.agent)
+    return running(state, turn) if turn.phase is Phase.REPLYING else state
 
 
 def _ask(state: State, turn: Turn, call: Call, timeout_ms: int, out: list[Effect]) -> None:

@@ -59,6 +59,11 @@ class Talk:
         """Time passes."""
         self.now_s += ms / 1000
 
+    def later(self, ms: int) -> "Talk":
+        """Time passes, and the talk goes on."""
+        self.wait(ms)
+        return self
+
     def audio(self, ms: int, probability: float) -> tuple[Effect, ...]:
         """The user's audio in real time, whole frames."""
         effects: tuple[Effect, ...] = ()
@@ -126,9 +131,9 @@ class Talk:
         """The work is done."""
         return self.tell(ReplyMade(self.now_s, reply or self.live, WORK))
 
-    def failed(self, error: StepAudioError) -> tuple[Effect, ...]:
+    def failed(self, error: StepAudioError, reply: ReplyId | None = None) -> tuple[Effect, ...]:
         """The work has failed."""
-        return self.tell(ReplyFailed(self.now_s, self.live, error, WORK))
+        return self.tell(ReplyFailed(self.now_s, reply or self.live, error, WORK))
 
     def stopped(self, reply: ReplyId) -> tuple[Effect, ...]:
         """The cancelled work has let go."""
