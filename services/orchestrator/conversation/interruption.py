@@ -235,10 +235,10 @@ def on_resumed(state: State, event: Resumed, out: list[Effect]) -> State:
     """The client is back, in a new epoch: the turn that waited for it goes on, or ends with what it heard."""
     if state.stream is StreamState.CLOSED:
         return state
-    state = detach(state, event.at_s, out)
+    state = detach(replace(state, epoch=state.epoch + 1), event.at_s, out)
     if event.playback is not None:
         state = on_acknowledged(state, Acknowledged(event.at_s, event.playback), out)
-    state = replace(state, stream=StreamState.ATTACHED, epoch=state.epoch + 1)
+    state = replace(state, stream=StreamState.ATTACHED)
     held = next((turn for turn in state.turns if turn.phase is Phase.HELD), None)
     return state if held is None else _end_hold(state, held, event, out)
 

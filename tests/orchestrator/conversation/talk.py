@@ -42,9 +42,22 @@ class Talk:
     """Drives the core and keeps all its effects."""
 
     def __init__(
-        self, options: Options | None = None, *, history: tuple[Message, ...] = (), past: Past | None = None
+        self,
+        options: Options | None = None,
+        *,
+        history: tuple[Message, ...] = (),
+        past: Past | None = None,
+        seed: int | None = None,
+        resumes_replies: bool = False,
     ) -> None:
-        self.state: State = begin(options or Options(), reply_rate_hz=RATE_HZ, history=history, past=past)
+        self.state: State = begin(
+            options or Options(),
+            reply_rate_hz=RATE_HZ,
+            history=history,
+            past=past,
+            seed=seed,
+            resumes_replies=resumes_replies,
+        )
         self.now_s = 100.0
         self.heard = self.state.ears.end_sample
         self.effects: list[Effect] = []
@@ -121,10 +134,11 @@ class Talk:
         characters: int,
         *,
         reply: ReplyId | None = None,
+        samples: object = b"samples",
         marks: FirstAudioMarks | None = None,
     ) -> tuple[Effect, ...]:
         """The work brings samples."""
-        event = ReplyAudioMade(self.now_s, reply or self.live, first, end, characters, b"samples", marks)
+        event = ReplyAudioMade(self.now_s, reply or self.live, first, end, characters, samples, marks)
         return self.tell(event)
 
     def made(self, reply: ReplyId | None = None) -> tuple[Effect, ...]:
