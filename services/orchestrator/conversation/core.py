@@ -296,6 +296,7 @@ def _held(turn: PastTurn, past: Past, reply_rate_hz: int) -> Turn:
         has_all_text=basis is not None and basis.is_text_complete,
         seed=None if basis is None else basis.seed,
         is_foreign=basis is not None,
+        has_basis=basis is not None,
         work=ReplyWork(),
         agent_text=turn.agent_text,
     )

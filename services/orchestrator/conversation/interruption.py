@@ -308,7 +308,8 @@ def _end_hold(state: State, turn: Turn, event: Resumed, out: list[Effect]) -> St
     sent = turn.playout.sent_samples
     heard = max(turn.playout.acknowledged_samples or 0, said if turn.is_foreign else min(said, sent))
     is_heard = turn.is_sent and heard >= sent
-    if is_heard or turn.error is not None or not state.resumes_replies:
+    can_go_on = state.resumes_replies and turn.has_basis and turn.error is None
+    if is_heard or not can_go_on:
         turn = cancel_calls(state, turn, out)
         return with_turn(state, settle(turn, event.at_s, heard_samples=heard, is_cut=not is_heard))
     ask_again(state, turn, event.at_s, out)

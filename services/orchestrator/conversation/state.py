@@ -245,6 +245,7 @@ class Turn:
         calls: of functions.
         has_all_text: no more text comes, but after calls of functions.
         is_foreign: another replica began it: what was sent of it is not known.
+        has_basis: enough is known of it to go on with its reply.
         is_part_over: the work is done up to the calls, and what follows them has not begun.
         is_taking_up: it was stopped and is to go on, and it is not known yet whether it can.
         has_said_heard: the client has said what it heard since the reply was stopped.
@@ -278,6 +279,7 @@ class Turn:
     calls: tuple[Call, ...] = ()
     has_all_text: bool = False
     is_foreign: bool = False
+    has_basis: bool = True
     is_part_over: bool = False
     is_taking_up: bool = False
     has_said_heard: bool = False

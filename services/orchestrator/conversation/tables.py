@@ -108,7 +108,18 @@ def as_markdown() -> str:
     return "\n\n".join([_drawn("user", USER), _drawn("agent", AGENT)]) + "\n"
 
 
+def as_diagrams() -> str:
+    """Draw both machines as Mermaid diagrams, for the documents."""
+    return "\n\n".join([_diagram(UserState.SILENCE, USER), _diagram(AgentState.IDLE, AGENT)]) + "\n"
+
+
 def _drawn(who: str, rows: tuple[Row[S, M], ...]) -> str:
     lines = [f"| {who} | when | becomes | and |", "|---|---|---|---|"]
     lines += [f"| {row.state} | {row.move} | {row.after} | {row.asks} |" for row in rows]
     return "\n".join(lines)
+
+
+def _diagram(first: S, rows: tuple[Row[S, M], ...]) -> str:
+    lines = ["```mermaid", "stateDiagram-v2", "    direction LR", f"    [*] --> {first}"]
+    lines += [f"    {row.state} --> {row.after}: {row.move}" for row in rows]
+    return "\n".join([*lines, "```"])

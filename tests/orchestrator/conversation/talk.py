@@ -158,6 +158,12 @@ class Talk:
         effects = self.make_text(text) + self.make_audio(0, ms, len(text))
         return effects + self.made()
 
+    def reply_from(self, first: int, text: str, ms: int = 1000) -> tuple[Effect, ...]:
+        """The work brings the rest of a reply at once."""
+        effects = self.make_text(text)
+        assert self.state.live is not None
+        return effects + self.make_audio(first, first + ms, len(self.state.live.text)) + self.made()
+
     def heard_all(self) -> tuple[Effect, ...]:
         """The client has heard the live reply to its end."""
         live = self.state.live

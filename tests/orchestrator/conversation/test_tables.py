@@ -5,6 +5,7 @@ from typing import get_args
 
 import pytest
 
+from services.orchestrator.conversation.document import render
 from services.orchestrator.conversation.effects import Effect
 from services.orchestrator.conversation.events import (
     Acknowledged,
@@ -36,10 +37,12 @@ from services.orchestrator.conversation.tables import (
     UserMove,
     UserState,
     agent_after,
+    as_diagrams,
     as_markdown,
     user_after,
 )
 from services.shared.errors import GenerationError
+from tests.conftest import ROOT
 from tests.orchestrator.conversation.talk import Talk, names
 
 pytestmark = pytest.mark.unit
@@ -115,6 +118,7 @@ SHORT = {
     "ToolCallEnded SetTimer": "uncall",
     "ToolCallRequested SetTimer": "call",
     "CancelReply Interrupted SetTimer": "stop",
+    "CancelReply Interrupted ToolCallEnded SetTimer SetTimer": "stop uncall",
     "CancelReply SaveOpenTurn": "hold",
     "OpenUtterance SpeechStarted": "open",
     "SpeechStopped EndUtterance": "end",
@@ -181,7 +185,9 @@ TABLE: dict[str, tuple[str, ...]] = {
         "SR start | SR drop start | SR DropUtterance start",
         "SR DropUtterance CancelReply start",
         "SR stop start | SR drop stop start | SR DropUtterance stop start",
-        "SR CancelReply Interrupted uncall SetTimer start | SR drop CancelReply Interrupted uncall SetTimer start | SR DropUtterance CancelReply Interrupted uncall SetTimer start",
+        "SR CancelReply Interrupted uncall SetTimer start",
+        "SR drop CancelReply Interrupted uncall SetTimer start",
+        "SR DropUtterance CancelReply Interrupted uncall SetTimer start",
     ),
     "TextTurn after reply": row(
         "SR start | SR drop start | SR DropUtterance start",
@@ -193,14 +199,18 @@ TABLE: dict[str, tuple[str, ...]] = {
         "SR start | UR start | PR start",
         "PR CancelReply start",
         "SR stop start | UR stop start | PR stop start",
-        "SR CancelReply Interrupted uncall SetTimer start | UR CancelReply Interrupted uncall SetTimer start | PR CancelReply Interrupted uncall SetTimer start",
+        "SR CancelReply Interrupted uncall SetTimer start",
+        "UR CancelReply Interrupted uncall SetTimer start",
+        "PR CancelReply Interrupted uncall SetTimer start",
     ),
     "Say after reply": row("SR start | UR start | PR start", "PR CancelReply start", "SR | UR | PR", "ST | UT | PT"),
     "Interrupt": row(
         "SI | UI | PI",
         "PA",
         "SI stop | UI stop | PI stop",
-        "SI CancelReply Interrupted uncall SetTimer | UI CancelReply Interrupted uncall SetTimer | PI CancelReply Interrupted uncall SetTimer",
+        "SI CancelReply Interrupted uncall SetTimer",
+        "UI CancelReply Interrupted uncall SetTimer",
+        "PI CancelReply Interrupted uncall SetTimer",
     ),
     "Acknowledged": row("SI | UI | PI", "PA", "SR | UR | PR", "ST | UT | PT"),
     "OptionsChanged": row(
@@ -231,8 +241,12 @@ TABLE: dict[str, tuple[str, ...]] = {
     "Closed": row(
         "SI SetTimer | SI DropUtterance SetTimer | SI DropUtterance SetTimer",
         "SI CancelReply DropUtterance SetTimer",
-        "SI CancelReply SetTimer CommitTurn | SI CancelReply DropUtterance SetTimer CommitTurn | SI CancelReply DropUtterance SetTimer CommitTurn",
-        "SI CancelReply uncall SetTimer CommitTurn | SI CancelReply uncall DropUtterance SetTimer CommitTurn | SI CancelReply uncall DropUtterance SetTimer CommitTurn",
+        "SI CancelReply SetTimer CommitTurn",
+        "SI CancelReply DropUtterance SetTimer CommitTurn",
+        "SI CancelReply DropUtterance SetTimer CommitTurn",
+        "SI CancelReply uncall SetTimer CommitTurn",
+        "SI CancelReply uncall DropUtterance SetTimer CommitTurn",
+        "SI CancelReply uncall DropUtterance SetTimer CommitTurn",
     ),
     "ReplyTextMade": row(
         "SI | UI | PI", "PA", "SR ReplyText | UR ReplyText | PR ReplyText", "ST ReplyText | UT ReplyText | PT ReplyText"
@@ -299,3 +313,23 @@ def test_the_tables_are_drawn_for_the_documents() -> None:
     assert len(drawn) == len(USER) + len(AGENT) + 5
     assert "| Idle | a turn is answered | Replying | start the reply; `reply_started` |" in drawn
     assert all(line.count("|") == 5 for line in drawn if line)
+
+
+def test_the_diagrams_have_an_arrow_for_each_row() -> None:
+    assert as_diagrams().count(" --> ") == len(USER) + len(AGENT) + 2
+
+
+def test_the_page_of_the_documents_is_made_from_the_tables() -> None:
+    page = (ROOT / "docs" / "turn-taking.md").read_text(encoding="utf-8")
+    assert page == render(), "run `python -m services.orchestrator.conversation.document docs/turn-taking.md`"
+
+
+def test_a_reply_is_prepared_only_while_the_user_pauses() -> None:
+    talk = talk_in(UserState.PAUSED, AgentState.SPECULATING)
+    for act in ACTS:
+        after = talk_in(UserState.PAUSED, AgentState.SPECULATING)
+        ACTS[act](after)
+        is_ahead = after.state.agent is AgentState.SPECULATING
+        assert is_ahead is (after.state.ahead.speculation is not None)
+        assert not is_ahead or after.state.user.state is UserState.PAUSED
+    assert talk.state.live is None

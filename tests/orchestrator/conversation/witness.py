@@ -76,13 +76,7 @@ class Witness:
 
     def see(self, event: Event, effects: tuple[Effect, ...]) -> None:
         """One step."""
-        if isinstance(event, ReplyTextMade):
-            self.made[event.reply] = self.made.get(event.reply, "") + event.text
-        if isinstance(event, Resumed) and not self.is_closed:
-            self.epoch += 1
-            self.audible = None
-            for turn in self.turns.values():
-                turn.stopped = True
+        self._event(event)
         for effect in effects:
             assert not (self.over and isinstance(effect, StartReply | CommitTurn | Transcribe | OpenUtterance))
             match effect:
@@ -109,6 +103,15 @@ class Witness:
                 case EndStream():
                     assert all(turn.turn_ended for turn in self.turns.values())
                     self.over = True
+
+    def _event(self, event: Event) -> None:
+        if isinstance(event, ReplyTextMade):
+            self.made[event.reply] = self.made.get(event.reply, "") + event.text
+        if isinstance(event, Resumed) and not self.is_closed:
+            self.epoch += 1
+            self.audible = None
+            for turn in self.turns.values():
+                turn.stopped = True
 
     def _utterance(self, effect: OpenUtterance | EndUtterance | DropUtterance | Transcribe) -> None:
         match effect:
