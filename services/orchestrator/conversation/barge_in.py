@@ -57,7 +57,7 @@ def hear_words(state: State, event: Transcribed, out: list[Effect]) -> State:
     if not _is_on_hold(state, event):
         return state
     if says_something:
-        return interrupt(state, event.at_s, InterruptionReason.SPEECH, out)
+        return end_trial(interrupt(state, event.at_s, InterruptionReason.SPEECH, out), event.at_s, out)
     return _forget(state, event.utterance, out)
 
 

@@ -38,8 +38,8 @@ A clue counts from the moment it comes, and until the user speaks on. The knobs 
 ## What speculation may do
 
 A reply is prepared at most once for each pause and `max_per_turn` times for a turn, while the agent is Idle, no other
-turn waits and the tenant's budget allows it. Nothing of it is told. The end of the turn commits it unless the user has
-spoken on, another turn comes first, another part of the last reply was heard than it has read, or options have changed.
+turn waits and the tenant's budget allows it. Nothing of it is told. The end of the turn commits it, unless the user has
+spoken on, another turn comes first, it has read another part of the last reply than was heard, or options have changed.
 
 ## What interrupts
 

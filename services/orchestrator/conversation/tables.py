@@ -119,7 +119,6 @@ def _drawn(who: str, rows: tuple[Row[S, M], ...]) -> str:
     return "\n".join(lines)
 
 
-def _diagram(first: S, rows: tuple[Row[S, M], ...]) -> str:
-    lines = ["```mermaid", "stateDiagram-v2", "    direction LR", f"    [*] --> {first}"]
-    lines += [f"    {row.state} --> {row.after}: {row.move}" for row in rows]
-    return "\n".join([*lines, "```"])
+def _diagram(first: str, rows: tuple[Row[S, M], ...]) -> str:
+    arrows = "".join(f"    {row.state} --> {row.after}: {row.move}\n" for row in rows)
+    return f"```mermaid\nstateDiagram-v2\n    direction LR\n    [*] --> {first}\n{arrows}```"

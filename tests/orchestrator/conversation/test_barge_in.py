@@ -296,6 +296,15 @@ def test_a_short_word_that_is_none_interrupts_as_soon_as_it_is_known() -> None:
     talk.speak(320)
     talk.hush(224)
     assert one(words(talk, "Stop!"), Interrupted).reason is InterruptionReason.SPEECH
+    assert not all_of(over(talk), ResumeReply)
+    assert one(talk.hush(960), StartReply).reply == ReplyId(2, 2)
+
+
+def test_a_short_word_that_is_known_after_its_turn_has_ended_interrupts_and_is_answered_at_once() -> None:
+    talk = replying(LISTENING)
+    talk.speak(320)
+    talk.hush(960)
+    assert one(words(talk, "Stop!"), StartReply).reply == ReplyId(2, 2)
 
 
 def test_a_back_channel_whose_turn_has_ended_meanwhile_is_forgotten_too() -> None:
