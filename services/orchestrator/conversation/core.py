@@ -96,18 +96,18 @@ class Past:
     Attributes:
         turns: that were kept, in order.
         open_turn: that was under way; it ends as interrupted at the `Resumed` that follows, or goes on.
-        basis: what its reply goes on from; None where it cannot. The shell has the tokens of its utterance.
         epoch: the newest; that `Resumed` begins the next.
         input_sample: of the user's audio that is dealt with.
         at_s: now; where the session's clock was another machine's, the open turn begins here.
+        basis: what the open turn's reply goes on from; None where it cannot. The shell has its utterance's tokens.
     """
 
     turns: tuple[PastTurn, ...] = ()
     open_turn: PastTurn | None = None
-    basis: ReplyBasis | None = None
     epoch: int = 1
     input_sample: int = 0
     at_s: float = 0.0
+    basis: ReplyBasis | None = None
 
 
 def begin(

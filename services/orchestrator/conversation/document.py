@@ -47,7 +47,7 @@ spoken on, another turn comes first, it has read another part of the last reply 
 |---|---|
 | speaks for `barge_in.min_speech_ms` | an interruption, at once |
 | speaks shorter | a turn that is answered when the reply was heard |
-| speaks shorter, with `ignore_back_channels` | forgotten if it was a listener's sound or no word; else an interruption |
+| the same, with `ignore_back_channels` | forgotten if it was a listener's sound or no word, else an interruption |
 | interrupted, and no word was said within `false_interruption_ms` | forgotten; the same turn goes on where it was |
 | interrupted, and it was a listener's sound, with `ignore_back_channels` | the same |
 

@@ -202,7 +202,7 @@ BASIS = ReplyBasis(TEXT, True, "", 77, Utterance(4, 1600, 16000))
 def elsewhere(open_turn: TurnRecord = OPEN, basis: ReplyBasis | None = BASIS) -> Talk:
     """Another replica that has taken the session over."""
     said = TurnRecord(1, Origin.TEXT, "hi", "Hello.", Outcome.COMPLETED, 0.0, 1.0, request_id="a")
-    past = Past((said,), open_turn, basis, epoch=4, input_sample=20_000, at_s=100.0)
+    past = Past((said,), open_turn, epoch=4, input_sample=20_000, at_s=100.0, basis=basis)
     return Talk(Options(voice=VoiceOptions(seed=1)), past=past, resumes_replies=True)
 
 
