@@ -42,7 +42,8 @@ class RequestLimits:
         room = self.context_tokens - len(prompt)
         if room < 1:
             raise PromptTooLongError(
-                f"a prompt of {len(prompt)} tokens and one to follow exceed the model's max_seq_len of {self.context_tokens}"
+                f"a prompt of {len(prompt)} tokens and one to follow exceed the model's max_seq_len of "
+                f"{self.context_tokens}"
             )
         highest = max((*params.stop_ids, params.allowed_ids.end - 1 if params.allowed_ids else 0))
         if highest >= self.vocab_size:
