@@ -23,7 +23,7 @@ _WEIGHTS_FILE: Final = "model.safetensors"
 _INDEX_FILE: Final = "model.safetensors.index.json"
 
 
-class Step1HfConfig(PretrainedConfig):  # type: ignore[misc]  # transformers has no types that mypy may follow here
+class Step1HfConfig(PretrainedConfig):
     """config.json of a Step1 model as transformers holds it: every key an attribute, nothing computed."""
 
     model_type = _MODEL_TYPE

@@ -45,7 +45,7 @@ def open_vllm(folder: str | Path, options: VllmOptions, *, stats: StatsTaker) ->
     except ValueError as error:
         raise InvalidOptionError(f"vLLM refuses {root} with {options}: {error}") from error
 
-    class Logger(StatLoggerBase):  # type: ignore[misc]  # vllm is not installed where mypy runs
+    class Logger(StatLoggerBase):
         """Hands every step's numbers on."""
 
         def __init__(self, vllm_config: Any, engine_index: int = 0) -> None:

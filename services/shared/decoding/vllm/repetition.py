@@ -25,7 +25,7 @@ PROCESSOR: Final = f"{__name__}:RepetitionAwareLogits"
 _History = tuple[Sequence[int], Sequence[int]]  # prompt, and the output, which vLLM lengthens in place
 
 
-class RepetitionAwareLogits(LogitsProcessor):  # type: ignore[misc]  # vllm is not installed where mypy runs
+class RepetitionAwareLogits(LogitsProcessor):
     """Forbids the repeated id of every row that asks for the rule."""
 
     def __init__(self, vllm_config: Any, device: torch.device, is_pin_memory: bool) -> None:

@@ -17,7 +17,7 @@ import logging
 import time
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import suppress
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, cast
 
 from services.shared.decoding.engine import RequestId, StepOutput
 from services.shared.decoding.limits import RequestLimits
@@ -79,6 +79,8 @@ class VllmStreams:
         self._clock_s = clock_s
         self._open = 0
         self._last = 0
+        self._closed = False
+        self._tasks = set[asyncio.Task[Any]]()  # of open requests; touched on the engine's loop alone
 
     @property
     def open_requests(self) -> int:
@@ -90,7 +92,7 @@ class VllmStreams:
     ) -> AsyncGenerator[StepOutput, None]:
         """Generate one reply: see `TokenStreams.stream`."""
         prompt, tokens = self._limits.admit(prompt_ids, params)
-        if self._engine.errored:
+        if self._closed or self._engine.errored:
             raise RoomUnavailableError("vLLM's engine has ended; its log tells why, and the room must be restarted")
         self._last += 1
         request_id = RequestId(self._last)
@@ -115,15 +117,26 @@ class VllmStreams:
             self._open -= 1
 
     def close(self) -> None:
-        """End the engine; requests that are still open end as cancelled."""
+        """End the engine; requests that are still open end as cancelled. Closing twice is closing once."""
+        if self._closed:
+            return
+        self._closed = True
+        self._loop.submit(self._abort_all()).result()  # while there is an engine to tell
         self._engine.shutdown()
         self._loop.close()
+
+    async def _abort_all(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def _generate(
         self, request_id: RequestId, request: tuple[Any, Any], params: SamplingParams, due_ms: int, deliver: Deliver
     ) -> None:
         """Run one request on the engine's loop, and deliver an end whatever happens."""
         end = StepOutput(request_id, (), FinishReason.CANCELLED)
+        task = cast("asyncio.Task[Any]", asyncio.current_task())
+        self._tasks.add(task)
         try:
             prompt, sampling = request
             async for answer in self._engine.generate(prompt, sampling, str(request_id), priority=due_ms):
@@ -136,6 +149,7 @@ class VllmStreams:
         except Exception as error:  # noqa: BLE001 - an engine may fail in any way; the caller must hear of it
             end = StepOutput(request_id, (), FinishReason.ERROR, self._explained(error))
         finally:
+            self._tasks.discard(task)
             deliver(end)
 
     def _explained(self, error: Exception) -> StepAudioError:

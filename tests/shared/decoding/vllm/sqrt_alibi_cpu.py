@@ -37,7 +37,7 @@ class Step:
     slots: Tensor  # [tokens]
 
 
-class Builder(AttentionMetadataBuilder[Step]):  # type: ignore[misc]  # vllm is not installed where mypy runs
+class Builder(AttentionMetadataBuilder[Step]):
     def __init__(self, kv_cache_spec: Any, layer_names: list[str], vllm_config: Any, device: torch.device) -> None:
         super().__init__(kv_cache_spec, layer_names, vllm_config, device)
 
@@ -48,7 +48,7 @@ class Builder(AttentionMetadataBuilder[Step]):  # type: ignore[misc]  # vllm is 
         )
 
 
-class Impl(AttentionImpl):  # type: ignore[misc]  # vllm is not installed where mypy runs
+class Impl(AttentionImpl):
     def __init__(
         self, num_heads: int, head_size: int, scale: float, num_kv_heads: int, alibi_slopes: list[float], *_: Any,
         use_alibi_sqrt: bool = False, **__: Any,
@@ -84,7 +84,7 @@ class Impl(AttentionImpl):  # type: ignore[misc]  # vllm is not installed where 
         return output
 
 
-class SqrtAlibiBackend(AttentionBackend):  # type: ignore[misc]  # vllm is not installed where mypy runs
+class SqrtAlibiBackend(AttentionBackend):
     forward_includes_kv_cache_update = True
     supported_dtypes = (torch.float32, torch.bfloat16)
     supported_kv_cache_dtypes = ("auto",)

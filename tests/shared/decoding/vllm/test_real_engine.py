@@ -16,15 +16,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.shared.decoding.vllm import require_vllm
-
-require_vllm()
+pytest.importorskip("vllm", reason="vLLM is not installed: it has an environment of its own")
 
 from services.shared.decoding import ContinuousBatcher
 from services.shared.decoding.vllm.opening import open_vllm
 from services.shared.decoding.vllm.options import VllmOptions
 from services.shared.decoding.vllm.stats import StatsTaker
 from services.shared.decoding.vllm.streams import VllmStreams
+from services.shared.errors import RoomUnavailableError
 from services.shared.nn.step1 import load_step1
 from services.shared.paths import CHAT_FOLDER
 from services.shared.sampling import FinishReason, IdRange, SamplingParams
@@ -48,7 +47,8 @@ class Running:
         return asyncio.run(self.read(prompt, params))[0], list(self.torch.generate(prompt, params))
 
     async def read(self, prompt: Sequence[int], params: SamplingParams) -> tuple[list[int], FinishReason | None]:
-        ids, reason = [], None
+        ids: list[int] = []
+        reason = None
         async for output in self.streams.stream(prompt, params, is_gone=lambda: False):
             assert output.error is None, output.error
             ids += output.ids
@@ -173,3 +173,17 @@ def test_the_engines_numbers_are_counted(engine: Running) -> None:
     assert len(told.first_token_s) == 3
     assert len(told.queued_s) == 3
     assert len(told.token_interval_s) > 40
+
+
+def test_a_stream_that_is_open_when_the_engine_closes_ends(engine: Running) -> None:
+    """The last test of the file: it closes the engine that all others share."""
+
+    async def close_meanwhile() -> FinishReason | None:
+        outputs = engine.streams.stream([1, 2], replace(GREEDY, max_new_tokens=900), is_gone=lambda: False)
+        await anext(outputs)
+        await asyncio.to_thread(engine.streams.close)
+        return [output async for output in outputs][-1].finish_reason
+
+    assert asyncio.run(close_meanwhile()) is FinishReason.CANCELLED
+    with pytest.raises(RoomUnavailableError):
+        asyncio.run(engine.read([1], GREEDY))
