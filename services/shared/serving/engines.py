@@ -6,7 +6,7 @@ vLLM is imported where it is chosen and nowhere else: a room that runs on torch 
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -14,8 +14,8 @@ from services.shared.decoding import ContinuousBatcher, EngineRunner, TokenStrea
 from services.shared.decoding.runner import AroundStep
 from services.shared.decoding.vllm.options import VllmOptions
 from services.shared.decoding.vllm.stats import StatsTaker
+from services.shared.errors import InvalidOptionError
 from services.shared.nn.step1 import load_step1
-from services.shared.serving.metrics import RoomMetrics
 from services.shared.serving.settings import RoomSettings
 from services.shared.telemetry.catalogue import (
     ENGINE_CACHE,
@@ -29,6 +29,9 @@ from services.shared.telemetry.catalogue import (
     ENGINE_TOKEN,
     ENGINE_WAITING,
 )
+
+if TYPE_CHECKING:
+    from services.shared.serving.metrics import RoomMetrics  # which can be imported inside Triton alone
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -44,7 +47,7 @@ class OpenEngine:
     report: Callable[[], bool]
 
 
-def open_engine(folder: Path, settings: RoomSettings, metrics: RoomMetrics, around_pass: AroundStep) -> OpenEngine:
+def open_engine(folder: Path, settings: RoomSettings, metrics: "RoomMetrics", around_pass: AroundStep) -> OpenEngine:
     """Load the checkpoint in `folder` into the engine of the settings.
 
     Args:
@@ -65,11 +68,13 @@ def open_engine(folder: Path, settings: RoomSettings, metrics: RoomMetrics, arou
     return OpenEngine(EngineRunner(batcher, around_step=around_pass), lambda: False)
 
 
-def _open_vllm(folder: Path, settings: RoomSettings, metrics: RoomMetrics) -> OpenEngine:
-    from services.shared.decoding.vllm.opening import (
-        open_vllm,
-    )  # not where torch generates: vLLM is not installed there
-
+def _open_vllm(folder: Path, settings: RoomSettings, metrics: "RoomMetrics") -> OpenEngine:
+    try:
+        from services.shared.decoding.vllm.opening import open_vllm
+    except ImportError as error:
+        raise InvalidOptionError(
+            f"engine (STEPAUDIO_ENGINE) is vllm, which is not installed here ({error}); install it, or choose torch"
+        ) from error
     options = VllmOptions(
         dtype=settings.dtype,
         weights=settings.weights,
@@ -89,7 +94,7 @@ def _open_vllm(folder: Path, settings: RoomSettings, metrics: RoomMetrics) -> Op
 class EngineMetrics:
     """Writes vLLM's numbers into a room's metrics; used from the room's own thread only."""
 
-    def __init__(self, metrics: RoomMetrics, stats: StatsTaker) -> None:
+    def __init__(self, metrics: "RoomMetrics", stats: StatsTaker) -> None:
         """Args: metrics: of the room. stats: where vLLM's numbers gather."""
         self._stats = stats
         self._running, self._waiting, self._cache = (
