@@ -3,6 +3,7 @@
 vLLM is imported where it is chosen and nowhere else: a room that runs on torch has it not installed.
 """
 
+import locale
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,6 +70,9 @@ def open_engine(folder: Path, settings: RoomSettings, metrics: "RoomMetrics", ar
 
 
 def _open_vllm(folder: Path, settings: RoomSettings, metrics: "RoomMetrics") -> OpenEngine:
+    # Triton's embedded Python starts in the C locale and reads text as ASCII; torch's compiler, which vLLM imports,
+    # opens files of its own that are not, and names no encoding.
+    locale.setlocale(locale.LC_CTYPE, "C.UTF-8")
     try:
         from services.shared.decoding.vllm.opening import open_vllm
     except ImportError as error:
