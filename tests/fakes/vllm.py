@@ -1,7 +1,7 @@
 """AsyncLLM as far as the house uses it: the same arguments, the same outputs, scripted replies, no network.
 
 As vLLM does, it counts the stop id that ended a reply among the tokens, hands over only what is new, and aborts a
-request whose generator is cancelled or closed.
+request whose generator is cancelled or closed, as long as there is an engine to abort it in.
 """
 
 import asyncio
@@ -68,7 +68,8 @@ class FakeAsyncLLM:
                     raise step
                 yield FakeOutput(request_id, [step])
         except (asyncio.CancelledError, GeneratorExit):
-            self.aborted.append(request_id)
+            if not self.shut_down:
+                self.aborted.append(request_id)
             raise
 
     def shutdown(self) -> None:

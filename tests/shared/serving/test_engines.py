@@ -2,6 +2,7 @@
 
 import asyncio
 import importlib.util
+import os
 import subprocess
 import sys
 from contextlib import nullcontext
@@ -122,3 +123,24 @@ def test_a_room_on_torch_imports_nothing_of_vllm() -> None:
         "sys.exit(any(name.split('.')[0] in ('vllm', 'transformers') for name in sys.modules))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_text_is_read_as_utf_8_before_vllm_is_imported(tmp_path: Path) -> None:
+    """Triton's embedded Python starts in the C locale."""
+    code = f"""if True:
+        import locale, pathlib
+        from services.shared.errors import StepAudioError
+        from services.shared.serving.engines import open_engine
+        from services.shared.serving.settings import read_room_settings
+        folder = pathlib.Path({str(tmp_path)!r})
+        before = locale.getencoding()
+        try:
+            open_engine(folder, read_room_settings({{"checkpoints": ".", "engine": "vllm"}}, folder), None, None)
+        except StepAudioError:
+            print(before, locale.getencoding())
+    """
+    plain = {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0", "PYTHONWARNINGS": "ignore"}
+    said = subprocess.run(
+        [sys.executable, "-c", code], env={**os.environ, **plain}, capture_output=True, text=True, check=True
+    )
+    assert said.stdout.split()[-2:] == ["ANSI_X3.4-1968", "UTF-8"]

@@ -18,8 +18,13 @@ from services.shared.errors import InvalidOptionError, StepAudioError
 from services.shared.step1_config import read_step1_config
 
 # vLLM reads these from its environment and nowhere else. Its second model runner takes logits processors of another
-# kind; what a model asks of the network is nobody's business, and a pod reaches no network for it anyway.
-_ENVIRONMENT: Final = {"VLLM_USE_V2_MODEL_RUNNER": "0", "VLLM_NO_USAGE_STATS": "1", "HF_HUB_OFFLINE": "1"}
+# kind. A process with threads, as this one is, must not be forked. And nothing is fetched or told to anyone outside.
+_ENVIRONMENT: Final = {
+    "VLLM_USE_V2_MODEL_RUNNER": "0",
+    "VLLM_WORKER_MULTIPROC_METHOD": "spawn",
+    "VLLM_NO_USAGE_STATS": "1",
+    "HF_HUB_OFFLINE": "1",
+}
 
 
 def open_vllm(folder: str | Path, options: VllmOptions, *, stats: StatsTaker) -> VllmStreams:

@@ -5,10 +5,12 @@ one engine serves all tests.
 """
 
 import asyncio
+import gc
 import json
 import os
 import shutil
 import sys
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
@@ -70,11 +72,16 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
             dtype="float32", max_batch=4, context_tokens=1024, kv_cache_mib=32, prefill_tokens=64, graphs=False
         )
         streams = open_vllm(_with_hostile_code(folder), options, stats=stats)
+        running = Running(streams, stats, ContinuousBatcher(load_step1(NANO / CHAT_FOLDER), max_batch=4))
         try:
-            yield Running(streams, stats, ContinuousBatcher(load_step1(NANO / CHAT_FOLDER), max_batch=4))
+            yield running
         finally:
             streams.close()
             sys.path.remove(str(folder))
+            vars(streams).clear()
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", ResourceWarning)  # vLLM leaves its sockets' context to the collector
+                gc.collect()
 
 
 def _with_hostile_code(folder: Path) -> Path:

@@ -198,3 +198,4 @@ def test_closing_the_engine_ends_open_streams_as_cancelled() -> None:
 
         assert asyncio.run(close_meanwhile()).finish_reason is FinishReason.CANCELLED
         assert on.engine.shut_down
+        assert on.engine.aborted, "while there was an engine to tell"
