@@ -96,8 +96,9 @@ class SpeakerModel(nn.Module):
         pieces = mel.unfold(0, _SPEAKER_FRAMES, _SPEAKER_FRAMES // 2).transpose(1, 2)
         hidden = self.lstm(pieces)[1][0][-1]
         found = torch.relu(self.linear(hidden))
-        whole: Tensor = (found / found.norm(dim=1, keepdim=True)).mean(0)
-        return whole / whole.norm()
+        whole = (found / found.norm(dim=1, keepdim=True)).mean(0)
+        unit: Tensor = whole / whole.norm()
+        return unit
 
 
 def speaker_model() -> SpeakerModel | None:

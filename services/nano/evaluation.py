@@ -39,8 +39,8 @@ COUNTS: Final = {NEW_TO_NEW: 64, SEEN_TO_NEW: 60, NEW_TO_SEEN: 60, SENTENCE: 60}
 _RECALL_QUESTIONS: Final = (("Tell me my name.", HELD_OUT_VOICES), ("What is my name?", HELD_OUT_VOICES[:1]))
 _SEED: Final = 20_261
 _LARGEST_BYTES: Final = 2_000_000
-_COMPRESSION: Final = 0.85
-"""Of Opus in soundfile's scale, where 1 is the smallest file."""
+_COMPRESSION: Final = 0.93
+"""Of Opus in libsndfile's scale, where 1 is the smallest file: about 24 kbit/s."""
 
 _log = logging.getLogger(__name__)
 
@@ -169,8 +169,7 @@ def _asked(domain: Domain, group: str, file: str, said: tuple[str, str]) -> list
         return [Asked(group, file, text, voice)]
     items = [item for item in domain.items if item.question == text and item.role == "user"]
     rng = random.Random(f"{_SEED} {file}")
-    if group != RECALL:
-        items = [rng.choice(items)]
+    items = [item for item in items if item.history] if group == RECALL else [rng.choice(items)]
     return [
         Asked(group, file, text, voice, item.intent, item.facts, tuple(_told(domain, item, rng)), item.answers)
         for item in items
