@@ -40,6 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run what was chosen, print the table, write the page."""
     chosen = _parser().parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    logging.getLogger("faster_whisper").setLevel(logging.WARNING)
     torch.set_num_threads(1)
     asked = read_set(chosen.set)
     limit = chosen.items or (QUICK_ITEMS if chosen.quick else None)

@@ -63,7 +63,8 @@ def _moonshine() -> Recogniser | None:
         package, room = import_module("moonshine_voice"), import_module("moonshine_voice.transcriber")
     except (ImportError, OSError):
         return None
-    model = room.Transcriber(str(package.get_model_path("tiny-en")), package.ModelArch.TINY)
+    options = {"vad_threshold": "0.0"}  # else silence is cut off as an utterance of its own, and heard as "You"
+    model = room.Transcriber(str(package.get_model_path("tiny-en")), package.ModelArch.TINY, options=options)
 
     def hear(samples: Samples) -> str:
         found = model.transcribe_without_streaming(samples.tolist(), RATE_HZ)

@@ -78,4 +78,4 @@ def training_table(work: Path) -> str:
 def cpu_hours(work: Path) -> float:
     """CPU hours of all trainings so far."""
     logs = (log_lines(work / name) for name in _TRAININGS)
-    return sum(log[-1]["cpu_s"] for log in logs if log) / _SECONDS_AN_HOUR
+    return sum(float(log[-1]["cpu_s"]) for log in logs if log) / _SECONDS_AN_HOUR

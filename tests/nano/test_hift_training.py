@@ -1,8 +1,11 @@
 """HiFT: what is trained is the room's own network, with gradients everywhere, and it learns."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from services.nano.hift import data
@@ -30,7 +33,7 @@ def _standing() -> HiFT:
     return hift
 
 
-def _hum(pitch_hz: float, frames: int) -> np.ndarray[tuple[int], np.dtype[np.float32]]:
+def _hum(pitch_hz: float, frames: int) -> NDArray[np.float32]:
     time_s = np.arange(frames * HOP) / PROMPT_MEL_RATE_HZ
     waves = (np.sin(2 * np.pi * pitch_hz * k * time_s) / k for k in range(1, 20))
     return np.asarray(0.2 * np.sum(list(waves), axis=0), np.float32)
@@ -112,8 +115,9 @@ def test_a_few_steps_bring_the_wave_nearer(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_the_flows_mels_take_part_and_are_judged() -> None:
-    made = Sound(**{**_fields(_sound("a", 150.0)), "made": np.full((47, 80), -3.0, np.float16)})
-    judged = Sound(**{**_fields(_sound("b", 150.0, is_judged=True)), "made": np.full((47, 80), -3.0, np.float16)})
+    level = np.full((47, 80), -3.0, np.float16)
+    made = replace(_sound("a", 150.0), made=level)
+    judged = replace(_sound("b", 150.0, is_judged=True), made=level)
     corpus = WaveCorpus([made, judged])
     assert len(corpus.judged[0].mel) == 47
     mels = [corpus.draw(np.random.default_rng(n)).mel for n in range(4)]
@@ -131,7 +135,3 @@ def test_the_generators_share_of_the_adversarial_loss_moves_no_discriminator() -
     told.backward()
     assert all(parameter.grad is not None for parameter in judge.parameters())
     torch.testing.assert_close(waves.grad, before)
-
-
-def _fields(sound: Sound) -> dict[str, object]:
-    return {name: getattr(sound, name) for name in Sound.__slots__}
