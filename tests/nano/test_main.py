@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from services.nano import __main__ as recipe
+from services.nano.hift import stage as hift
 from services.nano.training.loop import Budget
 
 pytestmark = pytest.mark.unit
@@ -61,6 +62,6 @@ def test_hift_passes_on_how_it_is_to_begin(monkeypatch: pytest.MonkeyPatch, tmp_
         asked.update(chosen)
         return True
 
-    monkeypatch.setattr(recipe.hift, "run", run)
+    monkeypatch.setattr(hift, "run", run)
     recipe.main(["--work", str(tmp_path), "hift", "--steps", "7", "--from-nothing"])
     assert asked == {"steps": 7, "adversarial": False, "from_nothing": True}

@@ -42,6 +42,7 @@ def test_labels_follow_the_recorded_phones(spoken_work: Path) -> None:
     assert clip.labels[1] != 0
 
 
+@pytest.mark.timeout(1200)
 def test_five_steps_of_every_stage_give_a_checkpoint_that_the_rooms_open(
     spoken_work: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
