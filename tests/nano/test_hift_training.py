@@ -135,3 +135,10 @@ def test_the_generators_share_of_the_adversarial_loss_moves_no_discriminator() -
     told.backward()
     assert all(parameter.grad is not None for parameter in judge.parameters())
     torch.testing.assert_close(waves.grad, before)
+
+
+def test_against_discriminators_the_newest_weights_are_kept() -> None:
+    corpus = WaveCorpus([_sound("a", 150.0)])
+    task = HiftTask(_standing(), corpus, adversarial=True)
+    scores = [task.judge()["score"] for _ in range(2)]
+    assert scores[1] > scores[0]

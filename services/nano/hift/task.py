@@ -5,7 +5,8 @@
 
 Half of the rows are driven by the recorded F0, half by the network's own, as when it serves. The generator sees
 discriminators whose parameters stand still, they see waves without a history, so one loss and one optimizer serve both.
-Decides: losses and judgement. Refuses to know: where sounds come from.
+Distances to one recording do not show what discriminators teach, so there the newest average is kept, and what pays is
+for listeners to say. Decides: losses and judgement. Refuses to know: where sounds come from.
 """
 
 from copy import deepcopy
@@ -71,8 +72,9 @@ class HiftTask:
     def __init__(self, hift: HiFT, corpus: WaveCorpus, *, adversarial: bool = False) -> None:
         self.hift = hift
         sizes = (512, 1024) if adversarial else ()
-        self.helpers: nn.Module = nn.ModuleList(Discriminator(size) for size in sizes)
+        self.helpers = nn.ModuleList(Discriminator(size) for size in sizes)
         self._corpus = corpus
+        self._judgements = 0
 
     @property
     def network(self) -> nn.Module:
@@ -91,7 +93,7 @@ class HiftTask:
         pitch = (f0 - batch.f0).abs().mean()
         loss = spectra + _MEL_WEIGHT * mel + pitch / _F0_UNIT_HZ
         figures = {"spectra": spectra.item(), "mel": mel.item(), "f0": pitch.item()}
-        for judge in self.helpers.children():
+        for judge in self.helpers:
             made, real, told = _compared(judge, waves, batch.wave)
             loss = loss + _ADVERSARIAL_WEIGHT * (1 - made[-1]).square().mean()
             pairs = zip(made[:-1], real[:-1], strict=True)
@@ -111,8 +113,9 @@ class HiftTask:
                 rows = [_distances(room, sound, mel) for sound, mel in members]
                 names = ("mel", "spectra", "f0", "voiced")
                 figures |= {f"{prefix}{name}": float(v) for name, v in zip(names, np.mean(rows, axis=0), strict=True)}
-        worst = [figures.get(f"{prefix}{name}", 0.0) for prefix in kinds for name in ("mel", "spectra")]
-        return {SCORE: -sum(worst), **figures}
+        all_distances = [figures.get(f"{prefix}{name}", 0.0) for prefix in kinds for name in ("mel", "spectra")]
+        self._judgements += 1
+        return {SCORE: float(self._judgements) if len(self.helpers) else -sum(all_distances), **figures}
 
 
 def ready(hift: HiFT) -> HiFT:
