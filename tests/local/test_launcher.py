@@ -87,13 +87,24 @@ def test_up_status_and_down_leave_nothing(launcher: Launcher) -> None:
     assert launcher.run("status").returncode == 1
 
 
-def test_a_server_that_dies_ends_the_system_with_a_message(launcher: Launcher) -> None:
+def test_a_server_that_dies_is_started_again_where_it_was(launcher: Launcher) -> None:
     process, record = launcher.in_foreground()
-    os.kill(record.servers[0].pid, signal.SIGKILL)
-    output, _ = process.communicate(timeout=30)
-    assert process.returncode == 1
-    assert "triton-lm ended with -9" in output
-    assert survivors(record) == []
+    before = record.servers[0]
+    os.kill(before.pid, signal.SIGKILL)
+    assert process.stdout is not None
+    said = [next(line for line in process.stdout if "ended" in line), next(process.stdout)]
+    assert said[0].strip() == "triton-lm ended with -9; it is started again in 0.2 s"
+    assert said[1].startswith(f"lm answers at {before.address} after")
+    now = read_record(launcher.folder)
+    assert now is not None
+    assert now.servers[0].address == before.address
+    assert now.servers[0].pid != before.pid
+    assert session_members(before.pid) == []
+    assert "successfully loaded" in Path(f"{before.log}.1").read_text()
+    assert launcher.run("status").returncode == 0
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=30)
+    assert survivors(now) == []
 
 
 def test_a_launcher_that_is_killed_takes_its_servers_along(launcher: Launcher) -> None:
