@@ -1,4 +1,4 @@
-"""What the whole system takes, what its commands say of it, and that nothing outlives its launcher. It is killed here."""
+"""What the whole system takes, what its commands say of it, and that nothing outlives its launcher, killed here."""
 
 import os
 import signal
