@@ -283,10 +283,9 @@ async def _measure(system: LiveSystem, hang_ups: int) -> None:
     begun = await hang_up(system, hang_ups, seed=1)
     left = await await_nothing_left(system, timeout_s=120.0)
     after, grown = system.metric(ORCHESTRATOR, TASKS), system.memory_bytes()
-    print(
-        f"\n{hang_ups} callers hung up, {begun} of them in a session; left behind: {left or 'nothing'}; tasks {before:.0f}, then {after:.0f}"
-    )
-    print("memory, MiB: " + ", ".join(f"{name} {memory[name] >> 20} -> {grown[name] >> 20}" for name in memory))
+    print(f"\n{hang_ups} callers hung up, {begun} of them in a session; left behind: {left or 'nothing'}")
+    print(f"tasks of the replica: {before:.0f}, then {after:.0f}")
+    print("memory in MiB: " + ", ".join(f"{name} {memory[name] >> 20}, then {grown[name] >> 20}" for name in memory))
 
 
 def main() -> None:
