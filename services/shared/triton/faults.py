@@ -27,6 +27,7 @@ _BY_CODE: Final[dict[str, type[StepAudioError]]] = {
     "CANCELLED": CancelledRequestError,
     "DEADLINE_EXCEEDED": DeadlineExceededError,
     "RESOURCE_EXHAUSTED": OverloadedError,
+    "UNIMPLEMENTED": RoomUnavailableError,  # something answers at the address, and it is no Triton server
 }
 _AWAY: Final = "UNAVAILABLE"
 
