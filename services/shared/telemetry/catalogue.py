@@ -141,6 +141,7 @@ STORE: Final = _histogram(
 LOOP_LAG: Final = _histogram(
     "event_loop_lag_seconds", "How late the event loop that carries the audio wakes up.", _LOOP_S
 )
+LOOP_TASKS: Final = _gauge("event_loop_tasks", "Tasks of that event loop: more than sessions and calls need is a leak.")
 
 ORCHESTRATOR_METRICS: Final = (
     OPEN_SESSIONS,
@@ -161,6 +162,7 @@ ORCHESTRATOR_METRICS: Final = (
     ERRORS,
     STORE,
     LOOP_LAG,
+    LOOP_TASKS,
 )
 
 MODEL_REQUESTS: Final = _counter("requests_total", "Requests by how they ended.", outcome=REQUEST_OUTCOMES)
