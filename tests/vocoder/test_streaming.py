@@ -70,6 +70,20 @@ def test_a_streams_mel_is_far_nearer_to_the_wholes_than_another_seeds() -> None:
     assert 0 < streamed < 0.25 * another_seed
 
 
+def test_the_first_pass_takes_few_steps_the_others_all_and_little_is_heard_of_it() -> None:
+    tokens, exact = nano_tokens(14), replace(nano(), stream_settings=StreamSettings(first_steps=10))
+    passes: list[int] = []
+    hook = nano().flow.estimator.final_proj.register_forward_hook(lambda _, __, out: passes.append(out.shape[2]))
+    try:
+        streamed = stream(nano(), tokens, nano_voice(), seed=1, group=5)
+    finally:
+        hook.remove()
+    assert [passes.count(length) for length in dict.fromkeys(passes)] == [4, 10, 10]
+    all_steps = stream(exact, tokens, nano_voice(), seed=1, group=5).wave
+    another_seed = stream(exact, tokens, nano_voice(), seed=2, group=5).wave
+    assert log_mel_distance(streamed.wave, all_steps) < 0.25 * log_mel_distance(another_seed, all_steps)
+
+
 def test_seams_are_no_louder_than_the_same_places_without_a_seam() -> None:
     vocoder = replace(nano(), stream_settings=SHORT)
     tokens = nano_tokens(30, seed=3)
@@ -127,6 +141,8 @@ def test_a_token_outside_the_codec_is_refused_when_it_is_pushed() -> None:
         {"first_hop_frames": 0},
         {"first_hop_frames": 60},
         {"hop_growth": 0.5},
+        {"first_steps": 0},
+        {"first_steps": 11},
         {"fade_frames": 13},
         {"lookback_frames": -1},
     ],
