@@ -3,7 +3,17 @@
 import subprocess
 import sys
 
-BENCHMARKS = ("rooms", "batcher", "streaming_vocoder", "segmented_agreement", "rooms_over_triton", "nano")
+BENCHMARKS = (
+    "rooms",
+    "batcher",
+    "streaming_vocoder",
+    "segmented_agreement",
+    "rooms_over_triton",
+    "first_audio",
+    "orchestrator",
+    "load",
+    "nano",
+)
 
 
 def main() -> int:

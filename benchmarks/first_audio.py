@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Final
 
 from benchmarks.processor import family_of, processor_s
-from benchmarks.report import machine, table
+from benchmarks.report import machine, percentile, table
 from protos.gen.stepaudio.v1 import audio_pb2, conversation_pb2, metrics_pb2, options_pb2, turn_taking_pb2
 from services.local.record import ORCHESTRATOR, RunRecord, read_record
 from services.local.settings import LocalSettings
@@ -296,9 +296,8 @@ def ratio(streamed: Sequence[Wait], ordered: Sequence[Wait]) -> float:
 
 
 def _summary(way: str, waits: Sequence[Wait]) -> tuple[str, ...]:
-    walls = sorted(wait.wall_s for wait in waits)
-    late = walls[min(len(walls) - 1, int(0.95 * len(walls)))]
-    figures = (statistics.median(walls), _mean(walls), late, _mean(wait.processor_s for wait in waits))
+    walls = [wait.wall_s for wait in waits]
+    figures = (statistics.median(walls), _mean(walls), percentile(walls, 95), _mean(wait.processor_s for wait in waits))
     return (way, str(len(waits)), *(f"{figure:.3f}" for figure in figures))
 
 
