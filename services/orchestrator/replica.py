@@ -164,6 +164,8 @@ class Replica:
         self._sessions = await enter.enter_async_context(Sessions(shared, owner=owner))
         metrics.follow(catalogue.OPEN_SESSIONS, lambda: self._sessions.open_sessions)
         metrics.follow(catalogue.ATTACHED_SESSIONS, lambda: self._sessions.attached_streams)
+        metrics.follow(catalogue.DRAINING_SESSIONS, lambda: self.open_sessions if self._sessions.is_draining else 0)
+        metrics.follow(catalogue.MAX_SESSIONS, lambda: settings.max_sessions)
         services = _services(settings, checkpoint, shared, self._sessions, kept_voices)
         await self._serve(services, metrics)
 

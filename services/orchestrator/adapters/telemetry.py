@@ -74,6 +74,7 @@ class TelemetryObserver:
         count(catalogue.REPLY_AUDIO, metrics.reply_audio_ms / 1000)
         count(catalogue.HEARD_AUDIO, metrics.heard_audio_ms / 1000)
         count(catalogue.UNDERRUNS, metrics.playout_underruns)
+        count(catalogue.UNDERRUN_TURNS, min(metrics.playout_underruns, 1))
         with log_context(session=session_id, turn=record.number):
             _LOG.info("turn ended", extra=_told_of(record))
 

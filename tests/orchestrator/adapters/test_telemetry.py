@@ -72,6 +72,7 @@ def test_a_turn_is_counted_with_all_its_times_and_amounts(counted: Counted) -> N
     assert counted("reply_audio_seconds_total") == 4
     assert counted("heard_audio_seconds_total") == 3
     assert counted("playout_underruns_total") == 2
+    assert counted("underrun_turns_total") == 1
 
 
 def test_the_log_tells_how_a_turn_went_and_no_word_of_it(counted: Counted, caplog: pytest.LogCaptureFixture) -> None:
@@ -87,6 +88,7 @@ def test_the_log_tells_how_a_turn_went_and_no_word_of_it(counted: Counted, caplo
 def test_a_turn_without_audio_has_no_time_to_it(counted: Counted) -> None:
     TelemetryObserver(counted.metrics, NoTraces(), wall_offset_s=0).turn_ended("s", record(TurnMetrics()))
     assert counted("first_audio_seconds_count", origin="speech") == 0
+    assert counted("underrun_turns_total") == 0
 
 
 @pytest.mark.parametrize(
