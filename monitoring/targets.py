@@ -7,7 +7,7 @@ Prometheus reads again whenever it changes. Labels are those that the chart's Se
 import json
 import sys
 from pathlib import Path
-from typing import Final
+from typing import Final, TypedDict
 
 from services.local.record import RunRecord, read_record
 from services.local.settings import read_local_settings
@@ -17,8 +17,15 @@ JOB: Final = "stepaudio"
 NAMESPACE: Final = "local"
 
 
-def targets(record: RunRecord) -> list[dict[str, object]]:
-    """Prometheus's file_sd form of every server that has metrics."""
+class Group(TypedDict):
+    """Prometheus's form (file_sd) of servers that have the same labels."""
+
+    targets: list[str]
+    labels: dict[str, str]
+
+
+def targets(record: RunRecord) -> list[Group]:
+    """Every server that has metrics, one a group."""
     return [
         {
             "targets": [server.metrics],
