@@ -71,11 +71,39 @@ def _filled(expr: str) -> str:
 
 @pytest.fixture(scope="session")
 def promtool() -> str:
-    """The program, from PROMTOOL, the PATH or what `make promtool` fetched."""
-    found = os.environ.get("PROMTOOL") or shutil.which("promtool") or shutil.which(ROOT / "out" / "tools" / "promtool")
+    return _program("promtool")
+
+
+@pytest.fixture(scope="session")
+def prometheus() -> str:
+    return _program("prometheus")
+
+
+def _program(name: str) -> str:
+    """From the variable of its name, the PATH or what `make promtool` unpacked."""
+    fetched = ROOT / "out" / "tools" / "usr" / "bin" / name
+    found = os.environ.get(name.upper()) or shutil.which(name) or shutil.which(fetched)
     if not found:
-        pytest.skip("promtool is not here; `make promtool` fetches it")
+        pytest.skip(f"{name} is not here; `make promtool` fetches it")
     return found
+
+
+def place_configuration(folder: Path) -> Path:
+    """The files of Prometheus on this machine as the compose file places them, below a folder; the run folder is empty.
+
+    Returns:
+        The configuration.
+    """
+    local = ROOT / "monitoring" / "local"
+    (folder / "etc/stepaudio/run").mkdir(parents=True)
+    for volume in yaml.safe_load((local / "compose.yaml").read_text())["services"]["prometheus"]["volumes"]:
+        source, target, _ = volume.replace("${STEPAUDIO_RUN_FOLDER:-../../out/local}", "none").split(":")
+        place = folder / target.lstrip("/")
+        if (local / source).is_dir():
+            shutil.copytree(local / source, place)
+        elif (local / source).is_file():
+            place.write_text((local / source).read_text().replace("/etc/stepaudio", f"{folder}/etc/stepaudio"))
+    return folder / "etc/stepaudio/prometheus.yaml"
 
 
 def run(program: str, *arguments: str | Path) -> str:

@@ -1,7 +1,6 @@
 """Rules are right for Prometheus, and each alert is proven to fire and to stay silent."""
 
 import re
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,7 @@ import yaml
 
 from monitoring.generated import RULES, generated_files
 from tests.conftest import ROOT
-from tests.monitoring.conftest import alerts, rules, run
+from tests.monitoring.conftest import alerts, place_configuration, rules, run
 
 pytestmark = pytest.mark.unit
 
@@ -29,20 +28,9 @@ def test_promtool_accepts_the_rules(promtool: str) -> None:
 
 
 def test_promtool_accepts_the_configuration_for_this_machine(promtool: str, tmp_path: Path) -> None:
-    """The same files at the places that the compose file gives them."""
-    local = ROOT / "monitoring" / "local"
-    for volume in yaml.safe_load((local / "compose.yaml").read_text())["services"]["prometheus"]["volumes"]:
-        source, target, _ = volume.replace("${STEPAUDIO_RUN_FOLDER:-../../out/local}", "none").split(":")
-        place = tmp_path / target.lstrip("/")
-        if (local / source).is_dir():
-            shutil.copytree(local / source, place)
-        elif (local / source).is_file():
-            place.parent.mkdir(parents=True, exist_ok=True)
-            place.write_text((local / source).read_text().replace("/etc/stepaudio", f"{tmp_path}/etc/stepaudio"))
-    run_folder = tmp_path / "etc/stepaudio/run"
-    run_folder.mkdir()
-    (run_folder / "targets.json").write_text("[]\n")
-    said = run(promtool, "check", "config", tmp_path / "etc/stepaudio/prometheus.yaml")
+    configuration = place_configuration(tmp_path)
+    (tmp_path / "etc/stepaudio/run/targets.json").write_text("[]\n")
+    said = run(promtool, "check", "config", configuration)
     assert f"{len(list(RULES.glob('*.yaml')))} rule files found" in said
 
 
