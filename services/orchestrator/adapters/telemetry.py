@@ -9,7 +9,7 @@ It measures nothing itself but the store: a turn's times are those of its record
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Final
+from typing import Final, Protocol
 
 from services.orchestrator.conversation.events import ReplyId
 from services.orchestrator.conversation.options import Options
@@ -33,6 +33,30 @@ from services.shared.telemetry.tracing import Attributes, Span, Traces
 
 _LOG: Final = logging.getLogger(__name__)
 _TURN: Final = "turn"
+
+
+class OpenSessions(Protocol):
+    """What is asked of a replica's sessions whenever its metrics are read."""
+
+    @property
+    def open_sessions(self) -> int:
+        """Sessions that live here."""
+
+    @property
+    def attached_streams(self) -> int:
+        """Those that have a client now."""
+
+    @property
+    def is_draining(self) -> bool:
+        """Whether no new session is taken."""
+
+
+def follow_sessions(metrics: Metrics, sessions: OpenSessions, *, max_sessions: int) -> None:
+    """Have the gauges of sessions show what a replica has whenever they are read."""
+    metrics.follow(catalogue.OPEN_SESSIONS, lambda: sessions.open_sessions)
+    metrics.follow(catalogue.ATTACHED_SESSIONS, lambda: sessions.attached_streams)
+    metrics.follow(catalogue.DRAINING_SESSIONS, lambda: sessions.open_sessions if sessions.is_draining else 0)
+    metrics.follow(catalogue.MAX_SESSIONS, lambda: max_sessions)
 
 
 class TelemetryObserver:
