@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from tests.monitoring.files import place_configuration, queries  # isort: skip  # before what needs the extra
 from monitoring.objectives import OBJECTIVES, Objective
 from monitoring.queries import external_series, own_series, selectors
 from monitoring.targets import targets, write_targets
@@ -25,7 +26,6 @@ from services.local.settings import LocalSettings
 from services.local.system import LocalSystem
 from services.local.triton import free_ports, is_installed
 from tests.conftest import NANO, ROOT
-from tests.monitoring.conftest import place_configuration, queries
 
 pytestmark = [
     pytest.mark.integration,

@@ -2,8 +2,8 @@
 
 import pytest
 
+from tests.monitoring.files import Placed, dashboards, panels, queries, rules  # isort: skip  # before what needs the extra
 from monitoring.queries import external_series, metric_names, own_series, selectors
-from tests.monitoring.conftest import Placed, dashboards, panels, queries, rules
 
 pytestmark = pytest.mark.unit
 

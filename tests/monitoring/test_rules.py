@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.monitoring.files import alerts, place_configuration, rules, run  # isort: skip  # before what needs the extra
 from monitoring.generated import RULES, generated_files
 from tests.conftest import ROOT
-from tests.monitoring.conftest import alerts, place_configuration, rules, run
 
 pytestmark = pytest.mark.unit
 
