@@ -31,13 +31,12 @@ class Placed:
         return self.where
 
 
-def rule_groups() -> list[dict[str, Any]]:
-    files = sorted(RULES.glob("*.yaml"))
-    return [group for file in files for group in yaml.safe_load(file.read_text(encoding="utf-8"))["groups"]]
+def rule_files() -> list[dict[str, Any]]:
+    return [yaml.safe_load(file.read_text(encoding="utf-8")) for file in sorted(RULES.glob("*.yaml"))]
 
 
 def rules() -> list[dict[str, Any]]:
-    return [rule for group in rule_groups() for rule in group["rules"]]
+    return [rule for file in rule_files() for group in file["groups"] for rule in group["rules"]]
 
 
 def alerts() -> list[dict[str, Any]]:
