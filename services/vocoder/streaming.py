@@ -11,7 +11,7 @@ The flow is not causal, so each pass makes a window of mel anew and keeps the pa
  * Every frame has its own noise (see `noise`), so two windows agree where they overlap; a short fade takes up the rest.
  * HiFT's wave is exact for the mel it is given, so no seam exists that the mel does not have.
  * The first hop is short, each later one longer, up to a limit: few passes, early sound.
- * The first pass, which the caller waits for, takes fewer steps from noise to mel than the later ones.
+ * The first pass, which the caller waits for, may take fewer steps from noise to mel than the later ones.
 
 The state is small and explicit: the room itself keeps nothing between two calls.
 """
@@ -54,7 +54,7 @@ class StreamSettings:
 
     first_hop_frames: int = 26
     first_limit_frames: int = 43
-    first_steps: int = 4
+    first_steps: int = EULER_STEPS
     hop_growth: float = 2.0
     max_hop_frames: int = 172
     lookback_frames: int = 86

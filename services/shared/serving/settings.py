@@ -21,6 +21,8 @@ class RoomSettings(BaseSettings):
         max_batch: replies that a language model generates at the same time.
         engine: what generates for the language models; the settings that follow, up to graphs, are of vllm alone, and
             `VllmOptions` says what they mean.
+        first_flow_steps: of the flow in the first pass of a stream, which the caller waits for; the released system takes
+            ten, and fewer are sooner heard where the flow is slow.
         log_level: from which on events are logged.
         otlp_endpoint: URL of the collector's gRPC receiver of traces; empty for no traces.
     """
@@ -41,6 +43,7 @@ class RoomSettings(BaseSettings):
     kv_cache_mib: int = Field(default=0, ge=0)
     prefill_tokens: int = Field(default=2048, ge=16, le=65_536)
     graphs: bool = True
+    first_flow_steps: int = Field(default=10, ge=1, le=10)
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     otlp_endpoint: str = Field(default="", pattern=r"^(https?://.+)?$")
 

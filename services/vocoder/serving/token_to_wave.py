@@ -25,7 +25,7 @@ from services.shared.triton.specs import STREAM_STATE, TOKEN_TO_WAVE
 from services.shared.triton.tensors import Array
 from services.vocoder.config import MEL_CHANNELS, SAMPLE_RATE_HZ
 from services.vocoder.hift.stream import HiftState
-from services.vocoder.streaming import Push, StreamState
+from services.vocoder.streaming import Push, StreamSettings, StreamState
 from services.vocoder.vocoder import load_vocoder
 from services.vocoder.voice import VoiceFeatures
 
@@ -43,7 +43,12 @@ class TokenToWaveRoom(Room):
         """Read the networks."""
         torch.set_num_threads(settings.threads)
         folder = settings.checkpoints / TTS_FOLDER / VOCODER_FOLDER
-        self._vocoder = load_vocoder(folder, device=settings.device, dtype=getattr(torch, settings.dtype))
+        self._vocoder = load_vocoder(
+            folder,
+            device=settings.device,
+            dtype=getattr(torch, settings.dtype),
+            stream_settings=StreamSettings(first_steps=settings.first_flow_steps),
+        )
         self._audio = self.metrics.counter(MODEL_AUDIO)
 
     def warm_up(self) -> None:
