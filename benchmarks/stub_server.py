@@ -93,7 +93,7 @@ class Decisions(Unobserved):
     def __init__(self, measured: Measured) -> None:
         self._measured = measured
 
-    def reply(self, session_id: str, reply: ReplyId) -> ReplyTrace:
+    def reply(self, session_id: str, reply: ReplyId, parent: str) -> ReplyTrace:
         """See the protocol."""
         self._measured.decided_s[session_id, reply.turn] = time.perf_counter()
         return self

@@ -21,8 +21,8 @@ class RoomSettings(BaseSettings):
         max_batch: replies that a language model generates at the same time.
         engine: what generates for the language models; the settings that follow, up to graphs, are of vllm alone, and
             `VllmOptions` says what they mean.
-        first_flow_steps: of the flow in the first pass of a stream, which the caller waits for; the released system takes
-            ten, and fewer are sooner heard where the flow is slow.
+        first_flow_steps: of the flow in a stream's first pass, which the caller waits for; the released system takes ten,
+            and fewer are sooner heard where the flow is slow.
         log_level: from which on events are logged.
         otlp_endpoint: URL of the collector's gRPC receiver of traces; empty for no traces.
     """
