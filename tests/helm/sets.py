@@ -7,6 +7,12 @@ from typing import Any, Final
 CHART: Final = Path(__file__).resolve().parents[2] / "helm" / "stepaudio"
 PRESETS: Final = ("nano", "a800x4", "h800x8", "h200x4", "multi-node")
 
+ROOM_ENVIRONMENT: Final = frozenset(
+    f"STEPAUDIO_{name}"
+    for name in ("CHECKPOINTS", "DEVICE", "DTYPE", "THREADS", "MAX_BATCH", "LOG_LEVEL", "OTLP_ENDPOINT")
+)
+"""What every room is told; engines have settings of their own, which `extraEnv` sets."""
+
 Values = Mapping[str, Any]  # whatever YAML can say: some sets are wrong on purpose
 
 _DIGEST: Final = "sha256:" + "0123456789abcdef" * 4

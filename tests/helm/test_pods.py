@@ -10,7 +10,7 @@ import yaml
 
 from tests.helm.conftest import Chart
 from tests.helm.manifests import PodTemplate, Resource, matches, named, of_kind, pods
-from tests.helm.sets import ALL, CHART
+from tests.helm.sets import ALL, CHART, ROOM_ENVIRONMENT
 
 ROOMS = ("tokenizer", "lm", "tts", "vocoder")
 LONGEST_TURN_S = 120
@@ -240,14 +240,15 @@ def test_the_orchestrators_settings_take_every_value_that_is_rendered(
         assert settings.drain_grace_s >= LONGEST_TURN_S
 
 
-def test_the_environment_of_a_room_is_what_its_settings_read(chart: Chart) -> None:
+def test_the_environment_of_a_room_is_read_by_its_settings(chart: Chart) -> None:
     from services.shared.serving.settings import RoomSettings  # here: it needs the rooms' own packages
 
     known = {f"STEPAUDIO_{name.upper()}" for name in RoomSettings.model_fields}
+    assert known >= ROOM_ENVIRONMENT
     for room in ROOMS:
         deployment = named(chart.render("nano"), "Deployment", f"release-{room}")
         given = {one["name"] for one in deployment["spec"]["template"]["spec"]["containers"][0]["env"]}
-        assert {name for name in given if name.startswith("STEPAUDIO_")} == known
+        assert {name for name in given if name.startswith("STEPAUDIO_")} == ROOM_ENVIRONMENT
 
 
 @pytest.mark.parametrize("name", ["nano", "default", "one-redis-without-tls", "five-redis-by-cert-manager"])

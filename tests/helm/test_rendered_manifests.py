@@ -19,6 +19,8 @@ CUSTOM = {
     "LeaderWorkerSet": "leaderworkerset_v1",
     "ScaledObject": "scaledobject_v1alpha1",
     "GRPCRoute": "grpcroute_v1",
+    "ServiceMonitor": "servicemonitor_v1",
+    "PrometheusRule": "prometheusrule_v1",
 }
 WITHOUT_SCHEMA = {"Certificate"}
 
