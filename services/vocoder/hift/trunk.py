@@ -108,9 +108,9 @@ class Trunk(nn.Module):
 
 def _overlap_add(frames: Tensor, hop: int) -> Tensor:
     """[L, fft] frames, one every hop -> [(L - 1) * hop + fft]."""
-    count, size = frames.shape
-    pieces = frames.reshape(count, size // hop, hop)
-    out = frames.new_zeros(count + size // hop - 1, hop)
-    for shift in range(size // hop):
-        out[shift : shift + count] += pieces[:, shift]
-    return out.flatten()
+    overlaps = frames.shape[1] // hop
+    pieces = frames.unflatten(1, (overlaps, hop))
+    total = F.pad(pieces[:, 0], (0, 0, 0, overlaps - 1))
+    for shift in range(1, overlaps):
+        total = total + F.pad(pieces[:, shift], (0, 0, shift, overlaps - 1 - shift))
+    return total.flatten()
