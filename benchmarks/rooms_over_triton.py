@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.report import machine, table
-from services.local.processes import group_memory_bytes
+from services.local.processes import session_memory_bytes
 from services.local.settings import LocalSettings
 from services.local.system import LocalSystem
 from services.local.triton import TritonServer
@@ -179,7 +179,7 @@ async def nano_voice(system: LocalSystem, settings: LocalSettings) -> dict[str, 
 
 def memory(system: LocalSystem) -> str:
     """A table of the servers' memory."""
-    used_mib = {pool: group_memory_bytes(server.process.pid) / 2**20 for pool, server in system.servers.items()}
+    used_mib = {pool: session_memory_bytes(server.process.pid) / 2**20 for pool, server in system.servers.items()}
     rows = [(pool, f"{mib:.0f}") for pool, mib in used_mib.items()]
     return table(("server", "memory in MiB"), [*rows, ("together", f"{sum(used_mib.values()):.0f}")])
 

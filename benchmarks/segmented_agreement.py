@@ -17,11 +17,11 @@ import torch
 from benchmarks.report import machine, table
 from services.shared.audio.files import read_audio
 from services.shared.audio.pcm import Samples
+from services.shared.audio.speech_input import prepare
 from services.shared.paths import TOKENIZER_FOLDER
 from services.tokenizer import SegmentPlan, SemanticEncoder, load_semantic_encoder
 from services.tokenizer.semantic.encoder import PIECE_SAMPLES
 from services.tokenizer.semantic.streaming import SegmentedStream
-from services.tokenizer.speech_tokenizer import prepare
 
 ROOT = Path(__file__).resolve().parents[1]
 NANO_TOKENIZER = ROOT / "model_repository" / "checkpoints" / "nano" / TOKENIZER_FOLDER

@@ -1,4 +1,4 @@
-"""The commands: `python -m services.local up | down | status`."""
+"""The commands: `python -m services.local up | down | status | address`."""
 
 import asyncio
 import os
@@ -11,7 +11,7 @@ from typing import Annotated, Final
 
 import typer
 
-from services.local.processes import group_memory_bytes
+from services.local.processes import session_memory_bytes
 from services.local.readiness import probe
 from services.local.record import birth_ticks, check_nothing_runs, read_record
 from services.local.settings import LocalSettings, read_local_settings
@@ -29,16 +29,18 @@ _PROBE_TIMEOUT_S: Final = 10.0
 @app.command()
 def up(
     detach: Annotated[bool, typer.Option(help="Return once it is ready, and leave it running.")] = False,
-    pool: Annotated[list[str] | None, typer.Option(help="Start only this pool; may be given several times.")] = None,
+    pool: Annotated[
+        list[str] | None, typer.Option(help="Start only the rooms of this pool; may be given several times.")
+    ] = None,
 ) -> None:
     """Start the system; in the foreground it runs until Ctrl-C."""
-    pools = tuple(pool or POOLS)
+    pools = tuple(pool or ())
     try:
         settings = read_local_settings()
         if detach:
             _start_detached(settings, pools)
         else:
-            asyncio.run(_run(LocalSystem(settings, notify=typer.echo, pools=pools)))
+            asyncio.run(_run(LocalSystem(settings, notify=typer.echo, pools=pools or POOLS, rooms_only=bool(pools))))
     except* StepAudioError as errors:
         for error in _flat(errors):
             typer.echo(f"error: {error}", err=True)
@@ -68,16 +70,28 @@ def status() -> None:
     if record is None:
         typer.echo("nothing runs")
         raise typer.Exit(1)
-    healthy = record.ready
+    healthy, total_mib = record.ready, 0.0
     for server in record.servers:
         try:
-            asyncio.run(probe(server.pool, server.address, timeout_s=_PROBE_TIMEOUT_S))
+            asyncio.run(probe(server.name, server.address, timeout_s=_PROBE_TIMEOUT_S))
             state = "works"
         except StepAudioError as error:
             state, healthy = f"fails: {error}", False
-        memory_mib = group_memory_bytes(server.pid) / 2**20
-        typer.echo(f"{server.pool:10} {server.address:16} pid {server.pid:<8} {memory_mib:5.0f} MiB  {state}")
+        memory_mib = session_memory_bytes(server.pid) / 2**20
+        total_mib += memory_mib
+        typer.echo(f"{server.name:12} {server.address:16} pid {server.pid:<8} {memory_mib:5.0f} MiB  {state}")
+    typer.echo(f"{'together':12} {'':16} {'':12} {total_mib:5.0f} MiB")
     raise typer.Exit(0 if healthy else 1)
+
+
+@app.command()
+def address() -> None:
+    """Print where callers speak to the system that runs, and nothing else."""
+    record = read_record(read_local_settings().run_folder)
+    if record is None or record.api_address is None or not record.ready:
+        typer.echo("no system for callers runs, or it is not ready; start it with `up`", err=True)
+        raise typer.Exit(1)
+    typer.echo(record.api_address)
 
 
 async def _run(system: LocalSystem) -> None:

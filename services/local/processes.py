@@ -1,21 +1,25 @@
 """One child process, from its birth to a certain end.
 
-A child leads its own process group, so that it ends with everything it started; and the kernel tells it when this
+A child leads a session of its own, so that it ends with everything it started; and the kernel tells it when this
 process dies, however that happens. Start children from the main thread: the kernel watches the thread.
+
+    tether.py  the kernel kills the child; enough where its own children notice that
+    keeper.py  a process beside the child, which then kills the rest; for children whose processes would stay
 """
 
 import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
+from services.local.keeper import end_session, session_members
+
 _TETHER: Final = Path(__file__).with_name("tether.py")
-_POLL_S: Final = 0.05
+_KEEPER: Final = Path(__file__).with_name("keeper.py")
 
 
 class ChildProcess:
@@ -26,13 +30,23 @@ class ChildProcess:
         log: file with its standard output and error.
     """
 
-    def __init__(self, name: str, command: Sequence[str], *, environment: Mapping[str, str], log: Path) -> None:
-        """Start it; `command` begins with the path of a program."""
+    def __init__(
+        self, name: str, command: Sequence[str], *, environment: Mapping[str, str], log: Path, keep: bool = False
+    ) -> None:
+        """Start it.
+
+        Args:
+            name: for people.
+            command: it begins with the path of a program.
+            environment: all of it.
+            log: file for its standard output and error, made anew.
+            keep: its processes would outlive it when it is killed: a keeper ends them.
+        """
         self.name = name
         self.log = log
         with log.open("wb") as output:
             self._process = subprocess.Popen(
-                [sys.executable, "-IS", str(_TETHER), str(os.getpid()), *command],
+                [sys.executable, "-IS", str(_KEEPER if keep else _TETHER), str(os.getpid()), *command],
                 env=dict(environment),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
@@ -42,7 +56,7 @@ class ChildProcess:
 
     @property
     def pid(self) -> int:
-        """Its process id, which is also its group's."""
+        """Its process id, which is also its session's."""
         return self._process.pid
 
     @property
@@ -64,32 +78,15 @@ class ChildProcess:
         self.ask_to_end()
         with suppress(subprocess.TimeoutExpired):
             self._process.wait(grace_s)
-        self._signal(signal.SIGKILL)  # the leader may have ended and left others of its group
+        end_session(self.pid)  # the leader may have ended and left others
         self._process.wait()
-        while _group_exists(self.pid):
-            time.sleep(_POLL_S)
-
-    def _signal(self, number: signal.Signals) -> None:
-        with suppress(ProcessLookupError):
-            os.killpg(self.pid, number)
 
 
-def group_memory_bytes(group: int) -> int:
-    """Memory of all processes of a group, shared pages divided among those that share them."""
+def session_memory_bytes(session: int) -> int:
+    """Memory of all processes of a session, shared pages divided among those that share them."""
     total_kib = 0
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            if os.getpgid(int(folder.name)) == group:
-                rollup = (folder / "smaps_rollup").read_text()
-                total_kib += next(int(line.split()[1]) for line in rollup.splitlines() if line.startswith("Pss:"))
-        except (ProcessLookupError, FileNotFoundError):
-            continue
+    for pid in session_members(session):
+        with suppress(ProcessLookupError, FileNotFoundError):  # it has ended meanwhile
+            rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
+            total_kib += next(int(line.split()[1]) for line in rollup.splitlines() if line.startswith("Pss:"))
     return total_kib * 1024
-
-
-def _group_exists(group: int) -> bool:
-    try:
-        os.killpg(group, 0)
-    except ProcessLookupError:
-        return False
-    return True

@@ -9,6 +9,7 @@ from typing import Final
 from services.shared.errors import InvalidOptionError
 
 FILE: Final = "running.json"
+ORCHESTRATOR: Final = "orchestrator"
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,14 +17,14 @@ class ServerRecord:
     """One server.
 
     Attributes:
-        pool: the group of models that it serves.
-        pid: of the server, which leads its process group.
-        address: of its gRPC service.
-        metrics: address of its /metrics.
+        name: of its pool of models, or what it is.
+        pid: of the server, which leads its session of processes.
+        address: of its service.
+        metrics: address of its /metrics; empty without one.
         log: its log file.
     """
 
-    pool: str
+    name: str
     pid: int
     address: str
     metrics: str
@@ -38,13 +39,18 @@ class RunRecord:
         pid: of the process that started it and stops it.
         born: when that process began, in the kernel's ticks: a number given twice does not fool anyone.
         ready: whether every part has given its first right answer.
-        servers: what it started.
+        servers: what it started, the one for callers first.
     """
 
     pid: int
     born: int
     ready: bool
     servers: tuple[ServerRecord, ...]
+
+    @property
+    def api_address(self) -> str | None:
+        """Where callers speak to the system; None if only rooms run."""
+        return next((server.address for server in self.servers if server.name == ORCHESTRATOR), None)
 
     @property
     def is_alive(self) -> bool:

@@ -63,6 +63,33 @@ def free_port() -> int:
     return port
 
 
+async def probe(url: str) -> None:
+    """Write a value and read it back.
+
+    Args:
+        url: as clients take it.
+
+    Raises:
+        RoomUnavailableError: the server is not there yet, or still reads its file.
+        StepAudioError: it is there, and does not keep what it is given.
+    """
+    key, value = f"stepaudio:probe:{secrets.token_hex(8)}", secrets.token_bytes(16)
+    client = Redis.from_url(url, socket_timeout=_PROBE_S, socket_connect_timeout=_PROBE_S, protocol=2)
+    address = url.rpartition("@")[2].removeprefix("redis://")
+    try:
+        await client.set(key, value, px=int(1000 * _PROBE_S))
+        kept = await client.get(key)
+        await client.delete(key)
+    except (LostConnectionError, NoAnswerError, BusyLoadingError) as error:
+        raise RoomUnavailableError(f"{address} does not answer: {error}") from error
+    except RedisError as error:
+        raise StepAudioError(f"{address} refused a write: {error}") from error
+    finally:
+        await client.aclose()
+    if kept != value:
+        raise StepAudioError(f"{address} gave back {kept!r} for {value!r}")
+
+
 class RedisServer:
     """One server.
 
@@ -110,6 +137,11 @@ class RedisServer:
         return f"{_LOOPBACK}:{self.port}"
 
     @property
+    def metrics_address(self) -> str:
+        """It has none."""
+        return ""
+
+    @property
     def url(self) -> str:
         """The same as clients take it, with the password."""
         login = f":{quote(self._password, safe='')}@" if self._password else ""
@@ -149,26 +181,8 @@ class RedisServer:
             await asyncio.sleep(_RETRY_S)
 
     async def probe(self) -> None:
-        """Write a value and read it back.
-
-        Raises:
-            RoomUnavailableError: the server is not there yet, or still reads its file.
-            StepAudioError: it is there, and does not keep what it is given.
-        """
-        key, value = f"stepaudio:probe:{secrets.token_hex(8)}", secrets.token_bytes(16)
-        client = Redis.from_url(self.url, socket_timeout=_PROBE_S, socket_connect_timeout=_PROBE_S, protocol=2)
-        try:
-            await client.set(key, value, px=int(1000 * _PROBE_S))
-            kept = await client.get(key)
-            await client.delete(key)
-        except (LostConnectionError, NoAnswerError, BusyLoadingError) as error:
-            raise RoomUnavailableError(f"{self.address} does not answer: {error}") from error
-        except RedisError as error:
-            raise StepAudioError(f"{self.address} refused a write: {error}") from error
-        finally:
-            await client.aclose()
-        if kept != value:
-            raise StepAudioError(f"{self.address} gave back {kept!r} for {value!r}")
+        """Ask this server. Raises as `probe`."""
+        await probe(self.url)
 
     def stop(self) -> None:
         """End it; its data stays."""

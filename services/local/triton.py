@@ -158,15 +158,15 @@ def remove_leftovers() -> None:
             left.unlink(missing_ok=True)
 
 
-def free_ports(servers: int) -> list[Ports]:
-    """Ports for so many servers that are free now; all are held open until the last is found, so none comes twice."""
+def free_ports(count: int) -> list[int]:
+    """So many ports that are free now; all are held open until the last is found, so none comes twice."""
     with ExitStack() as held:
         found: list[int] = []
-        for _ in range(3 * servers):
+        for _ in range(count):
             listener = held.enter_context(socket.socket())
             listener.bind((_LOOPBACK, 0))
             found.append(listener.getsockname()[1])
-    return [Ports(*found[start : start + 3]) for start in range(0, len(found), 3)]
+    return found
 
 
 def _remove_shared_memory(prefix: str) -> None:

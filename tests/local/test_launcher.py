@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from services.local.record import RunRecord, birth_ticks, read_record
+from services.local.keeper import session_members
+from services.local.processes import session_memory_bytes
+from services.local.record import RunRecord, read_record
 from services.local.triton import is_installed
 from tests.conftest import NANO, ROOT
 
@@ -62,17 +64,8 @@ def launcher(tmp_path: Path) -> Iterator[Launcher]:
 
 
 def survivors(record: RunRecord) -> list[int]:
-    """Processes of the servers' groups that still run."""
-    groups = {server.pid for server in record.servers}
-    found = []
-    for folder in Path("/proc").glob("[0-9]*"):
-        pid = int(folder.name)
-        try:
-            if os.getpgid(pid) in groups and birth_ticks(pid) is not None:
-                found.append(pid)
-        except ProcessLookupError:
-            continue
-    return found
+    """Processes of the servers' sessions that still run."""
+    return [pid for server in record.servers for pid in session_members(server.pid)]
 
 
 def test_up_status_and_down_leave_nothing(launcher: Launcher) -> None:
@@ -123,3 +116,23 @@ def test_a_damaged_checkpoint_ends_the_start_with_the_rooms_own_message(tmp_path
     assert result.returncode == 1
     assert "MissingFileError" in result.stderr
     assert "Step-Audio-Chat is not a folder" in result.stderr
+
+
+def test_the_whole_system_speaks_fits_its_memory_and_does_not_outlive_a_killed_launcher(launcher: Launcher) -> None:
+    assert launcher.run("address").returncode == 1
+    up = launcher.run("up", "--detach")
+    assert up.returncode == 0, up.stdout + up.stderr
+    record = read_record(launcher.folder)
+    assert record is not None
+    assert launcher.run("address").stdout.strip() == record.api_address == record.servers[0].address
+    status = launcher.run("status")
+    assert status.returncode == 0, status.stdout
+    assert [line.split()[0] for line in status.stdout.splitlines()] == [
+        "orchestrator", "redis", "tokenizer", "lm", "tts", "vocoder", "together"
+    ]  # fmt: skip
+    assert sum(session_memory_bytes(server.pid) for server in record.servers) < 4 * 2**30
+    assert len(survivors(record)) > len(record.servers)
+    os.kill(record.pid, signal.SIGKILL)
+    while survivors(record):  # the test's own timeout ends a wait without end
+        time.sleep(0.1)
+    assert launcher.run("status").returncode == 1

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from services.local.processes import ChildProcess, group_memory_bytes
+from services.local.processes import ChildProcess, session_memory_bytes
 from services.local.record import ServerRecord, birth_ticks, read_record, remove_record, write_record
 
 pytestmark = pytest.mark.unit
@@ -50,6 +50,56 @@ def test_what_a_child_says_and_how_it_ends_is_known(tmp_path: Path) -> None:
     child.stop(grace_s=1)
 
 
+LEAVER = (
+    "import os, subprocess, sys, time\n"
+    "child = subprocess.Popen(['/bin/sleep', '1000'], process_group=0)\n"  # in a group of its own, as Ray's workers are
+    "print(os.getpid(), child.pid, flush=True); time.sleep(1000)"
+)
+
+
+def pids_of(log: Path) -> list[int]:
+    """The two numbers that `LEAVER` says first."""
+    await_that(lambda: len(log.read_text().split()) == 2)
+    return [int(word) for word in log.read_text().split()]
+
+
+def test_a_kept_child_that_is_killed_takes_along_what_has_left_its_group(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    child = ChildProcess("c", [sys.executable, "-c", LEAVER], environment=os.environ, log=log, keep=True)
+    itself, leaver = pids_of(log)
+    os.kill(itself, signal.SIGKILL)
+    await_that(lambda: not child.is_running)
+    assert birth_ticks(leaver) is None
+    assert child.exit_code == 128 + signal.SIGKILL
+
+
+def test_a_kept_child_is_asked_before_the_rest_is_killed(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    script = "trap 'echo asked; exit 0' TERM; echo ready; while :; do sleep 0.05; done"
+    child = ChildProcess("c", ["/bin/sh", "-c", script], environment=os.environ, log=log, keep=True)
+    await_that(lambda: "ready" in log.read_text())
+    child.stop(grace_s=30)
+    assert log.read_text() == "ready\nasked\n"
+    assert child.exit_code == 0
+
+
+def test_a_kept_child_and_what_has_left_its_group_die_with_a_parent_that_is_killed(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    script = (
+        "import os, sys, time; from pathlib import Path; from services.local.processes import ChildProcess\n"
+        f"command, log = [sys.executable, '-c', {LEAVER!r}], Path({str(log)!r})\n"
+        "child = ChildProcess('c', command, environment=os.environ, log=log, keep=True)\n"
+        "print(child.pid, flush=True); time.sleep(1000)"
+    )
+    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        keeper = int(parent.stdout.readline())
+        itself, leaver = pids_of(log)
+        parent.send_signal(signal.SIGKILL)
+    for pid in (keeper, itself, leaver):
+        await_that(lambda: birth_ticks(pid) is None)  # noqa: B023  # asked before the loop goes on
+
+
 def test_a_child_dies_with_a_parent_that_is_killed(tmp_path: Path) -> None:
     script = (
         "import os, time; from pathlib import Path; from services.local.processes import ChildProcess\n"
@@ -66,8 +116,8 @@ def test_a_child_dies_with_a_parent_that_is_killed(tmp_path: Path) -> None:
     await_that(lambda: birth_ticks(child) is None)
 
 
-def test_the_memory_of_a_group_is_that_of_all_its_processes() -> None:
-    assert group_memory_bytes(os.getpgrp()) > 10 * 2**20
+def test_the_memory_of_a_session_is_that_of_all_its_processes() -> None:
+    assert session_memory_bytes(os.getsid(0)) > 10 * 2**20
 
 
 def test_a_record_is_read_back_while_its_writer_lives(tmp_path: Path) -> None:

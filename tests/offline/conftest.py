@@ -10,6 +10,7 @@ from typer.testing import CliRunner, Result
 from services.offline import cli
 from services.offline.pipeline import OfflinePipeline
 from services.offline.settings import NANO_CHECKPOINTS
+from stepaudio.cli import app
 
 Command = Callable[..., Result]
 _SHARED = ("tokenizer", "chat", "speech", "_speech_vocoder")
@@ -37,7 +38,7 @@ def stepaudio(loaded_rooms: dict[str, object], monkeypatch: pytest.MonkeyPatch) 
     runner = CliRunner()
 
     def run(*arguments: object) -> Result:
-        result = runner.invoke(cli.app, [str(argument) for argument in arguments])
+        result = runner.invoke(app, [str(argument) for argument in arguments])
         for pipeline in pipelines:
             loaded_rooms.update({name: room for name, room in vars(pipeline.rooms).items() if name in _SHARED})
         return result

@@ -5,4 +5,10 @@ hear ─> VAD ─> conversation core ─> utterances ─> tokenizer
              effects│  │events                      text ─> clauses ─> speech tokens ─> samples
                     v  │                            lm          tts               vocoder
                   session ──── one TaskGroup a reply ──────────────────────────────────> outbox ─> the client
+
+sessions.py   all sessions of a replica     session.py    what an ingress holds of one     shell.py   its loop
+core.py       the core as it is driven      work.py       what the core asks for           keeping.py its turns
+listening.py  the user's audio              utterances.py speech to tokens                 context.py what is read
+replies.py    a reply's stages              speaking.py   clauses to samples               text.py    what is shown
+speech_door.py, channel.py  bounded doors   limits.py     every bound                      observer.py who watches
 """

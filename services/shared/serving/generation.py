@@ -21,6 +21,7 @@ from services.shared.sampling import FinishReason, IdRange, SamplingParams
 from services.shared.serving.ingress import RoomRequest, outcome, read_request, refuse, respond
 from services.shared.serving.room import Room
 from services.shared.serving.settings import RoomSettings
+from services.shared.telemetry.catalogue import MODEL_TOKENS, OPEN_REQUESTS
 
 _WARM_UP_TOKENS: Final = 4
 _NO_IDS: Final = np.zeros(0, np.int32)
@@ -43,8 +44,8 @@ class GenerationRoom(Room):
         )
         self._engine: Engine = ContinuousBatcher(self._model, max_batch=settings.max_batch)
         self._runner = EngineRunner(self._engine, around_step=self.metrics.one_pass)
-        self._open = self.metrics.gauge("open_requests", "Replies that are waiting or being generated.")
-        self._tokens = self.metrics.counter("tokens_total", "Tokens generated.")
+        self._open = self.metrics.gauge(OPEN_REQUESTS)
+        self._tokens = self.metrics.counter(MODEL_TOKENS)
 
     def warm_up(self) -> None:
         """Generate a few tokens for a short prompt."""
@@ -74,8 +75,9 @@ class GenerationRoom(Room):
                 return bool(sender.is_cancelled()) or self.epochs.is_stale(asked.context)
 
             stream = self._runner.stream(asked.tensors["input_ids"].tolist(), _params(asked), is_gone=is_gone)
-            async with aclosing(stream):
-                await self._send(sender, stream, ids_per_response=asked.number("ids_per_response") or 1)
+            with self.traced(asked.context):
+                async with aclosing(stream):
+                    await self._send(sender, stream, ids_per_response=asked.number("ids_per_response") or 1)
             self.metrics.ended("ok")
         except Exception as error:  # noqa: BLE001 - whatever went wrong is this request's answer, and no other's
             sender.send(refuse(error), flags=pb.TRITONSERVER_RESPONSE_COMPLETE_FINAL)

@@ -1,19 +1,19 @@
-"""The metrics of one model, on its server's /metrics.
+"""The metrics of one model, on its server's /metrics; the catalogue says which there are.
 
 Triton's server crashes when its metrics are updated from several threads at once. Every room updates them from the one
 thread that runs its `execute`, and from nowhere else.
 """
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
 import triton_python_backend_utils as pb
 
-OUTCOMES: Final = ("ok", "invalid", "cancelled", "failed")
-_SECONDS: Final = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
-_REQUESTS: Final = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
+from services.shared.telemetry.catalogue import MODEL_BATCH, MODEL_COMPUTE, MODEL_REQUESTS, MetricKind, MetricSpec
+
+_KINDS: Final = {MetricKind.COUNTER: "COUNTER", MetricKind.GAUGE: "GAUGE", MetricKind.HISTOGRAM: "HISTOGRAM"}
 
 
 class RoomMetrics:
@@ -23,18 +23,19 @@ class RoomMetrics:
         """Args: stage: the model's name, part of every metric's name."""
         self._stage = stage
         self._families: list[Any] = []  # a family dies with its last reference, and its metrics with it
-        requests = self._family("requests_total", "Requests by how they ended.", "COUNTER")
-        self._outcomes = {name: requests.Metric(labels={"outcome": name}) for name in OUTCOMES}
-        self._compute = self._histogram("compute_seconds", "Time of one pass over the network.", _SECONDS)
-        self._batch = self._histogram("batch_requests", "Requests that shared a pass.", _REQUESTS)
+        requests = self._family(MODEL_REQUESTS)
+        (outcomes,) = MODEL_REQUESTS.labels.values()
+        self._outcomes = {name: requests.Metric(labels={"outcome": name}) for name in outcomes}
+        self._compute = self._histogram(MODEL_COMPUTE)
+        self._batch = self._histogram(MODEL_BATCH)
 
-    def gauge(self, what: str, help_text: str) -> Any:
-        """A gauge `stepaudio_<stage>_<what>`; call its `set`."""
-        return self._family(what, help_text, "GAUGE").Metric(labels={})
+    def gauge(self, spec: MetricSpec) -> Any:
+        """A gauge of the catalogue; call its `set`."""
+        return self._family(spec).Metric(labels={})
 
-    def counter(self, what: str, help_text: str) -> Any:
-        """A counter `stepaudio_<stage>_<what>`; call its `increment`."""
-        return self._family(what, help_text, "COUNTER").Metric(labels={})
+    def counter(self, spec: MetricSpec) -> Any:
+        """A counter of the catalogue; call its `increment`."""
+        return self._family(spec).Metric(labels={})
 
     def ended(self, outcome: str) -> None:
         """A request has ended."""
@@ -50,12 +51,11 @@ class RoomMetrics:
             self._compute.observe(time.perf_counter() - started_s)
             self._batch.observe(requests)
 
-    def _histogram(self, what: str, help_text: str, buckets: Sequence[float]) -> Any:
-        return self._family(what, help_text, "HISTOGRAM").Metric(labels={}, buckets=list(buckets))
+    def _histogram(self, spec: MetricSpec) -> Any:
+        return self._family(spec).Metric(labels={}, buckets=list(spec.buckets))
 
-    def _family(self, what: str, help_text: str, kind: str) -> Any:
-        family = pb.MetricFamily(
-            name=f"stepaudio_{self._stage}_{what}", description=help_text, kind=getattr(pb.MetricFamily, kind)
-        )
+    def _family(self, spec: MetricSpec) -> Any:
+        kind = getattr(pb.MetricFamily, _KINDS[spec.kind])
+        family = pb.MetricFamily(name=spec.name(self._stage), description=spec.help_text, kind=kind)
         self._families.append(family)
         return family

@@ -5,10 +5,11 @@ A model is ready only after its warm-up gave what it must; one that cannot work 
 
 import json
 import logging
-import sys
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 import numpy as np
 
@@ -16,7 +17,12 @@ from services.shared.errors import CheckpointError, StepAudioError
 from services.shared.serving.epochs import EpochGate
 from services.shared.serving.metrics import RoomMetrics
 from services.shared.serving.settings import RoomSettings, read_room_settings
+from services.shared.telemetry.logs import configure_logs
+from services.shared.telemetry.tracing import Traces, open_traces
+from services.shared.triton.context import RequestContext
 from services.shared.triton.tensors import ModelSpec
+
+_LOG: Final = logging.getLogger(__name__)
 
 
 class Room(ABC):
@@ -25,11 +31,13 @@ class Room(ABC):
     Attributes:
         spec: the model's door.
         metrics: its metrics.
+        traces: where the spans of its requests go.
         epochs: which work is out of date.
     """
 
     spec: ClassVar[ModelSpec]
     metrics: RoomMetrics
+    traces: Traces
     epochs: EpochGate
 
     def initialize(self, args: dict[str, str]) -> None:
@@ -38,7 +46,7 @@ class Room(ABC):
         Raises:
             StepAudioError: the checkpoint, the settings or what the network gives is not usable.
         """
-        logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(levelname)s %(name)s %(message)s")
+        configure_logs("INFO")  # until the settings say another level
         if int(np.__version__.split(".")[0]) > 1:
             # Triton's Python process reads NumPy 2's arrays as empty: every answer would be 0 bytes, status OK.
             raise StepAudioError(f"numpy {np.__version__} gives empty answers in this server; install numpy 1.26.4")
@@ -46,10 +54,13 @@ class Room(ABC):
             key: value["string_value"] for key, value in json.loads(args["model_config"])["parameters"].items()
         }
         settings = read_room_settings(parameters, Path(args["model_repository"]))
+        configure_logs(settings.log_level)
+        self.traces = open_traces(settings.otlp_endpoint, service=self.spec.name)
         self.epochs = EpochGate()
         self.metrics = RoomMetrics(self.spec.name)
         self.load(settings)
         self.warm_up()
+        _LOG.info("serving", extra={"model": self.spec.name})
 
     @abstractmethod
     def load(self, settings: RoomSettings) -> None:
@@ -67,6 +78,26 @@ class Room(ABC):
         """
         if not holds:
             raise CheckpointError(f"the warm-up of {self.spec.name} gave {what}; download the checkpoint again")
+
+    @contextmanager
+    def traced(self, *contexts: RequestContext) -> Iterator[None]:
+        """One span for each of these requests that belongs to a trace, around their work."""
+        spans = [
+            self.traces.begin(self.spec.name, parent=context.traceparent) for context in contexts if context.traceparent
+        ]
+        failed: BaseException | None = None
+        try:
+            yield
+        except BaseException as error:
+            failed = error
+            raise
+        finally:
+            for span in spans:
+                span.end(error=failed)
+
+    def finalize(self) -> None:
+        """Send the spans that are left; Triton calls it when the model is unloaded."""
+        self.traces.close()
 
     @abstractmethod
     def execute(self, requests: list[Any]) -> Any:  # Triton publishes no types; a coroutine where requests stream

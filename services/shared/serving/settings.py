@@ -19,6 +19,8 @@ class RoomSettings(BaseSettings):
         dtype: of the language models and the flow; the release runs them in bfloat16.
         threads: threads of every network; more than one helps only on an idle machine.
         max_batch: replies that a language model generates at the same time.
+        log_level: from which on events are logged.
+        otlp_endpoint: URL of the collector's gRPC receiver of traces; empty for no traces.
     """
 
     model_config = SettingsConfigDict(env_prefix="STEPAUDIO_", frozen=True, extra="forbid")
@@ -28,6 +30,8 @@ class RoomSettings(BaseSettings):
     dtype: Literal["float32", "bfloat16"] = "float32"
     threads: int = Field(default=1, ge=1, le=256)
     max_batch: int = Field(default=8, ge=1, le=1024)
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    otlp_endpoint: str = Field(default="", pattern=r"^(https?://.+)?$")
 
     @classmethod
     def settings_customise_sources(

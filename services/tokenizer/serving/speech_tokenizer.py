@@ -21,6 +21,7 @@ from services.shared.paths import TOKENIZER_FOLDER
 from services.shared.serving.ingress import RoomRequest, outcome, read_request, refuse, respond
 from services.shared.serving.room import Room
 from services.shared.serving.settings import RoomSettings
+from services.shared.telemetry.catalogue import MODEL_AUDIO, OPEN_SEQUENCES
 from services.shared.triton.config import SEQUENCE_IDLE_S
 from services.shared.triton.specs import SPEECH_TOKENIZER
 from services.tokenizer.serving.utterances import Utterance, Utterances
@@ -40,8 +41,8 @@ class SpeechTokenizerRoom(Room):
         torch.set_num_threads(settings.threads)
         self._tokenizer = load_speech_tokenizer(settings.checkpoints / TOKENIZER_FOLDER, device=settings.device)
         self._utterances = Utterances(idle_s=SEQUENCE_IDLE_S)
-        self._open = self.metrics.gauge("open_sequences", "Utterances that have begun and not ended.")
-        self._audio = self.metrics.counter("audio_seconds_total", "Audio tokenized.")
+        self._open = self.metrics.gauge(OPEN_SEQUENCES)
+        self._audio = self.metrics.counter(MODEL_AUDIO)
 
     def warm_up(self) -> None:
         """Tokenize one second of a chord."""
@@ -65,7 +66,7 @@ class SpeechTokenizerRoom(Room):
         try:
             asked = read_request(self.spec, request)
             self.epochs.admit(asked.context)
-            with self.metrics.one_pass(1):
+            with self.traced(asked.context), self.metrics.one_pass(1):
                 tokens = self._push(name, asked, start=_control(request, "START"), end=_control(request, "END"))
             self._audio.increment(len(asked.tensors["pcm"]) / SAMPLE_RATE_HZ)
             self.metrics.ended("ok")

@@ -19,6 +19,8 @@ from services.shared.paths import TTS_FOLDER, VOCODER_FOLDER
 from services.shared.serving.ingress import RoomRequest, outcome, read_request, refuse, respond
 from services.shared.serving.room import Room
 from services.shared.serving.settings import RoomSettings
+from services.shared.telemetry.catalogue import MODEL_AUDIO
+from services.shared.triton.context import RequestContext
 from services.shared.triton.specs import STREAM_STATE, TOKEN_TO_WAVE
 from services.shared.triton.tensors import Array
 from services.vocoder.config import MEL_CHANNELS, SAMPLE_RATE_HZ
@@ -42,7 +44,7 @@ class TokenToWaveRoom(Room):
         torch.set_num_threads(settings.threads)
         folder = settings.checkpoints / TTS_FOLDER / VOCODER_FOLDER
         self._vocoder = load_vocoder(folder, device=settings.device, dtype=getattr(torch, settings.dtype))
-        self._audio = self.metrics.counter("audio_seconds_total", "Audio made.")
+        self._audio = self.metrics.counter(MODEL_AUDIO)
 
     def warm_up(self) -> None:
         """Speak some tokens with a voice that has no clip."""
@@ -57,22 +59,22 @@ class TokenToWaveRoom(Room):
 
     def execute(self, requests: list[Any]) -> list[Any]:
         """Make the chunks of these requests, together where their lengths allow."""
-        pushes = [self._read(request) for request in requests]
-        valid = [push for push in pushes if isinstance(push, Push)]
-        with self.metrics.one_pass(len(valid)):
-            chunks = iter(self._make(valid))
+        asked = [self._read(request) for request in requests]
+        valid = [entry for entry in asked if not isinstance(entry, Exception)]
+        with self.traced(*(context for _, context in valid)), self.metrics.one_pass(len(valid)):
+            chunks = iter(self._make([push for push, _ in valid]))
         return [
-            self._answer(request, push, next(chunks) if isinstance(push, Push) else push)
-            for request, push in zip(requests, pushes, strict=True)
+            self._answer(request, entry if isinstance(entry, Exception) else next(chunks))
+            for request, entry in zip(requests, asked, strict=True)
         ]
 
-    def _read(self, request: Any) -> Push | Exception:
+    def _read(self, request: Any) -> tuple[Push, RequestContext] | Exception:
         try:
             asked = read_request(self.spec, request)
             self.epochs.admit(asked.context)
             tensors = asked.tensors
             voice = VoiceFeatures(tensors["voice_tokens"], tensors["voice_mel"], tensors["voice_embedding"])
-            return Push(tensors["speech_tokens"], voice, self._state(asked), asked.flag("last"))
+            return Push(tensors["speech_tokens"], voice, self._state(asked), asked.flag("last")), asked.context
         except Exception as error:  # noqa: BLE001 - whatever went wrong is this request's answer, and no other's
             return error
 
@@ -82,7 +84,7 @@ class TokenToWaveRoom(Room):
         except Exception as error:  # noqa: BLE001 - the process and later requests outlive a pass that failed
             return [error for _ in pushes]
 
-    def _answer(self, request: Any, push: Push | Exception, chunk: tuple[Array, StreamState] | Exception) -> Any:
+    def _answer(self, request: Any, chunk: tuple[Array, StreamState] | Exception) -> Any:
         if not isinstance(chunk, Exception) and request.is_cancelled():
             chunk = CancelledRequestError("the caller has gone")
         if isinstance(chunk, Exception):

@@ -1,0 +1,211 @@
+"""What the pipeline's observer sees and what the store takes, as metrics, traces and a line of log a turn.
+
+    turn                                  one span a reply; its rooms' own spans, in their processes, are its children
+    ├── tokenizer ├── lm ├── tts ├── vocoder      one span a request
+
+It measures nothing itself but the store: a turn's times are those of its record, which the caller is told too.
+"""
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Final
+
+from services.orchestrator.conversation.events import ReplyId
+from services.orchestrator.conversation.options import Options
+from services.orchestrator.conversation.record import RoomName, TurnRecord
+from services.orchestrator.pipeline.observer import ReplyTrace
+from services.orchestrator.ports.store import (
+    KeptSession,
+    KeptTurn,
+    Lease,
+    NewSession,
+    OpenTurn,
+    Progress,
+    Resumption,
+    SessionStore,
+)
+from services.shared.errors import StepAudioError
+from services.shared.telemetry import catalogue
+from services.shared.telemetry.logs import log_context
+from services.shared.telemetry.metrics import Metrics
+from services.shared.telemetry.tracing import Attributes, Span, Traces
+
+_LOG: Final = logging.getLogger(__name__)
+_TURN: Final = "turn"
+
+
+class TelemetryObserver:
+    """Watches a replica.
+
+    Args:
+        metrics: of the orchestrator's catalogue.
+        traces: where a reply's spans go.
+        wall_offset_s: wall clock minus monotonic clock.
+    """
+
+    def __init__(self, metrics: Metrics, traces: Traces, *, wall_offset_s: float) -> None:
+        self._metrics = metrics
+        self._traces = traces
+        self._wall_offset_s = wall_offset_s
+
+    def reply(self, session_id: str, reply: ReplyId) -> ReplyTrace:
+        """A reply begins."""
+        attributes: Attributes = {"session": session_id, "turn": reply.turn, "epoch": reply.epoch}
+        return _TracedReply(
+            self._traces, self._traces.begin(_TURN, attributes=attributes), wall_offset_s=self._wall_offset_s
+        )
+
+    def turn_ended(self, session_id: str, record: TurnRecord) -> None:
+        """A turn is over: count it, and put its times where they belong."""
+        metrics, count, observe = record.metrics, self._metrics.count, self._metrics.observe
+        count(catalogue.ENDED_TURNS, origin=record.origin, outcome=record.outcome)
+        if (first := metrics.first_audio) is not None:
+            observe(catalogue.FIRST_AUDIO, first.total_s, origin=record.origin)
+            for part in catalogue.FIRST_AUDIO_PARTS:
+                observe(catalogue.FIRST_AUDIO_PART, getattr(first, f"{part}_s"), part=part)
+        for room in metrics.work.rooms:
+            count(catalogue.ROOM_REQUESTS, room.requests, room=room.room)
+            observe(catalogue.ROOM_FIRST_OUTPUT, room.first_output_s, room=room.room)
+            observe(catalogue.ROOM_ANSWER, room.total_s, room=room.room)
+        for kind in ("prompt", "text", "speech"):
+            count(catalogue.TOKENS, getattr(metrics.work, f"{kind}_tokens"), kind=kind)
+        count(catalogue.USER_AUDIO, metrics.user_audio_ms / 1000)
+        count(catalogue.REPLY_AUDIO, metrics.reply_audio_ms / 1000)
+        count(catalogue.HEARD_AUDIO, metrics.heard_audio_ms / 1000)
+        count(catalogue.UNDERRUNS, metrics.playout_underruns)
+        with log_context(session=session_id, turn=record.number):
+            _LOG.info("turn ended", extra=_told_of(record))
+
+    def stream_ended(self, session_id: str, error: Exception | None) -> None:
+        """A stream is over."""
+        reason = _reason(error)
+        self._metrics.count(catalogue.ENDED_STREAMS, reason=reason)
+        with log_context(session=session_id):
+            _LOG.info("stream ended", extra={"reason": reason})
+
+
+class _TracedReply:
+    def __init__(self, traces: Traces, turn: Span, *, wall_offset_s: float) -> None:
+        self._traces = traces
+        self._turn = turn
+        self._wall_offset_s = wall_offset_s
+
+    @property
+    def traceparent(self) -> str:
+        return self._turn.traceparent
+
+    def stage(self, room: RoomName, begun_s: float, ended_s: float) -> None:
+        span = self._traces.begin(room, parent=self._turn.traceparent, at_s=begun_s + self._wall_offset_s)
+        span.end(at_s=ended_s + self._wall_offset_s)
+
+    def end(self, error: Exception | None) -> None:
+        self._turn.end(error=error)
+
+
+class MeasuredSessionStore:
+    """A store whose requests are timed, and whose sessions are counted.
+
+    Args:
+        store: that answers.
+        metrics: of the orchestrator's catalogue.
+        clock: monotonic seconds.
+    """
+
+    def __init__(self, store: SessionStore, metrics: Metrics, *, clock: Callable[[], float]) -> None:
+        self._store = store
+        self._metrics = metrics
+        self._clock = clock
+
+    async def create(self, session: NewSession, *, owner: str, token_digest: str) -> Lease:
+        """See the port."""
+        with self._timed("create"):
+            lease = await self._store.create(session, owner=owner, token_digest=token_digest)
+        self._metrics.count(catalogue.BEGUN_SESSIONS, how="new")
+        return lease
+
+    async def resume(self, tenant: str, session_id: str, *, owner: str, token_digest: str) -> Resumption:
+        """See the port."""
+        with self._timed("resume"):
+            resumption = await self._store.resume(tenant, session_id, owner=owner, token_digest=token_digest)
+        self._metrics.count(catalogue.BEGUN_SESSIONS, how="resumed")
+        return resumption
+
+    async def add_token(self, lease: Lease, token_digest: str) -> None:
+        """See the port."""
+        with self._timed("write"):
+            await self._store.add_token(lease, token_digest)
+
+    async def confirm_token(self, lease: Lease, token_digest: str) -> None:
+        """See the port."""
+        with self._timed("write"):
+            await self._store.confirm_token(lease, token_digest)
+
+    async def renew(self, lease: Lease, progress: Progress) -> None:
+        """See the port."""
+        with self._timed("renew"):
+            await self._store.renew(lease, progress)
+
+    async def save_options(self, lease: Lease, options: Options) -> None:
+        """See the port."""
+        with self._timed("write"):
+            await self._store.save_options(lease, options)
+
+    async def save_open_turn(self, lease: Lease, turn: OpenTurn) -> None:
+        """See the port."""
+        with self._timed("write"):
+            await self._store.save_open_turn(lease, turn)
+
+    async def commit_turn(self, lease: Lease, turn: KeptTurn) -> None:
+        """See the port."""
+        with self._timed("write"):
+            await self._store.commit_turn(lease, turn)
+
+    async def end(self, lease: Lease) -> None:
+        """See the port."""
+        with self._timed("write"):
+            await self._store.end(lease)
+
+    async def get(self, tenant: str, session_id: str) -> KeptSession:
+        """See the port."""
+        with self._timed("read"):
+            return await self._store.get(tenant, session_id)
+
+    async def turns(self, tenant: str, session_id: str, *, after: int, limit: int) -> tuple[KeptTurn, ...]:
+        """See the port."""
+        with self._timed("read"):
+            return await self._store.turns(tenant, session_id, after=after, limit=limit)
+
+    async def delete(self, tenant: str, session_id: str) -> None:
+        """See the port."""
+        with self._timed("delete"):
+            await self._store.delete(tenant, session_id)
+
+    @contextmanager
+    def _timed(self, operation: str) -> Iterator[None]:
+        started_s = self._clock()
+        try:
+            yield
+        finally:
+            self._metrics.observe(catalogue.STORE, self._clock() - started_s, operation=operation)
+
+
+def _told_of(record: TurnRecord) -> dict[str, object]:
+    """What a log says of a turn: how it went and how long it took, and no word of it."""
+    first = record.metrics.first_audio
+    parts = {part: round(getattr(first, f"{part}_s"), 4) for part in catalogue.FIRST_AUDIO_PARTS} if first else {}
+    return {
+        "origin": record.origin,
+        "outcome": record.outcome,
+        "reason": _reason(record.error),
+        "first_audio_s": round(first.total_s, 4) if first else None,
+        "first_audio_parts_s": parts,
+        "reply_audio_ms": record.metrics.reply_audio_ms,
+        "heard_audio_ms": record.metrics.heard_audio_ms,
+    }
+
+
+def _reason(error: Exception | None) -> str:
+    if error is None:
+        return catalogue.OK
+    return error.reason if isinstance(error, StepAudioError) else StepAudioError.reason

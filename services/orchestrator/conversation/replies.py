@@ -1,0 +1,305 @@
+"""A turn from being taken up to being kept: its reply, its transcript, its record.
+
+    StartReply ReplyStarted   ReplyText ReplyAudio …            ReplyEnded          heard        CommitTurn  TurnEnded
+    ├───────────────────────────┴───────────────────────────────────┴─────────────────┤             ┤          ┤
+                                        └ Transcribe, once it delays no first audio   └ next reply
+
+The next reply starts when this one was heard. A turn is kept when its reply is over, its work has let go, and a spoken
+one's transcript has come; turns are kept one after another, so that `turn_ended` comes in their order.
+"""
+
+from dataclasses import replace
+from typing import Final
+
+from services.orchestrator.conversation.effects import (
+    CommitTurn,
+    DropUtterance,
+    Effect,
+    EndStream,
+    SaveOpenTurn,
+    SetTimer,
+    StartReply,
+    Transcribe,
+)
+from services.orchestrator.conversation.endpointing import release_audio
+from services.orchestrator.conversation.events import (
+    ReplyAudioMade,
+    ReplyId,
+    ReplyTextMade,
+    Timer,
+    Transcribed,
+    TurnCommitted,
+)
+from services.orchestrator.conversation.history import context, messages, speech_of
+from services.orchestrator.conversation.outputs import (
+    ReplyAudio,
+    ReplyEnded,
+    ReplyStarted,
+    ReplyText,
+    Transcript,
+    TurnEnded,
+)
+from services.orchestrator.conversation.playout import Playout, whole_words
+from services.orchestrator.conversation.record import (
+    FirstAudioBreakdown,
+    FirstAudioMarks,
+    Origin,
+    Outcome,
+    ReplyWork,
+    TurnMetrics,
+    TurnRecord,
+)
+from services.orchestrator.conversation.state import Phase, State, StreamState, Turn, tell
+from services.orchestrator.conversation.tables import AgentMove, UserState, agent_after
+from services.orchestrator.conversation.voice_activity import SAMPLES_PER_MS
+from services.shared.errors import StepAudioError
+
+_SAVED_STEP_CHARACTERS: Final = 40
+"""About a clause: what was heard is saved in steps of it, for a resume elsewhere."""
+
+
+def with_turn(state: State, turn: Turn) -> State:
+    """The state with a turn that has changed."""
+    return replace(state, turns=tuple(turn if old.reply == turn.reply else old for old in state.turns))
+
+
+def advance(state: State, at_s: float, out: list[Effect]) -> State:
+    """Do what has become possible: answer the next turn, forget speech, keep the oldest turn, end the stream."""
+    state = _start_next(state, at_s, out)
+    state = _forget_speech(state, out)
+    state = _commit_next(state, out)
+    is_done = not state.turns and not state.waiting and state.user.state is UserState.SILENCE
+    if not is_done or state.has_ended:
+        return state
+    if state.input_ended and state.stream is StreamState.ATTACHED:
+        out.append(EndStream())
+        return replace(state, has_ended=True)
+    return replace(state, has_ended=state.stream is StreamState.CLOSED)
+
+
+def on_text(state: State, event: ReplyTextMade, out: list[Effect]) -> State:
+    """The live reply has more text."""
+    turn = _working(state, event.reply)
+    if turn is None:
+        return state
+    tell(state, out, ReplyText(event.text), turn.number)
+    return with_turn(state, replace(turn, text=turn.text + event.text))
+
+
+def on_audio(state: State, event: ReplyAudioMade, out: list[Effect]) -> State:
+    """The live reply has more samples. What does not follow the samples before is not sent."""
+    turn = _working(state, event.reply)
+    if turn is None or event.first_sample != turn.playout.sent_samples or event.end_sample <= event.first_sample:
+        return state
+    is_first = turn.playout.sent_samples == 0
+    spoken = max(turn.playout.spoken_characters, min(event.spoken_characters, len(turn.text)))
+    tell(state, out, ReplyAudio(event.first_sample, event.end_sample, spoken, event.samples), turn.number)
+    turn = replace(turn, playout=turn.playout.sending(event.at_s, event.end_sample, spoken))
+    if is_first and event.marks is not None:
+        turn = replace(turn, first_audio=_breakdown(turn, event.marks, event.at_s))
+    turn = ask_transcript(turn, out)
+    return with_turn(state, save_heard(state, turn, event.at_s, out))
+
+
+def on_work_over(
+    state: State, at_s: float, reply: ReplyId, *, work: ReplyWork, error: StepAudioError | None, out: list[Effect]
+) -> State:
+    """No more comes from a reply's work: all is made, it failed, or it was stopped."""
+    turn = next((turn for turn in state.turns if turn.reply == reply and turn.work is None), None)
+    if turn is None:
+        return state
+    turn = replace(turn, work=work)
+    if turn.phase is not Phase.REPLYING:
+        return with_turn(state, turn)
+    tell(state, out, ReplyEnded(turn.playout.sent_samples, turn.text), turn.number)
+    state = with_turn(state, ask_transcript(replace(turn, error=error, is_sent=True), out))
+    return see_whether_heard(state, at_s, out)
+
+
+def on_transcribed(state: State, event: Transcribed, out: list[Effect]) -> State:
+    """The user's words have come."""
+    for turn in state.turns:
+        spoken = turn.asked.utterance
+        if event.is_final and spoken and spoken.number == event.utterance and turn.user_text is None:
+            said = Transcript(event.text, True, spoken.first_sample, spoken.end_sample)
+            tell(state, out, said, turn.number)
+            turn = replace(turn, user_text=event.text)
+            if turn.phase is not Phase.OVER:
+                turn = save_heard(state, turn, event.at_s, out, step_characters=0)
+            return with_turn(state, turn)
+    return state
+
+
+def on_committed(state: State, event: TurnCommitted, out: list[Effect]) -> State:
+    """The store has the oldest turn: it is history now."""
+    turn = state.turns[0] if state.turns else None
+    if turn is None or turn.number != event.turn or not turn.is_committing:
+        return state
+    tell(state, out, TurnEnded(_record(turn), turn.heard_samples), turn.number)
+    history = (*state.history, *messages(turn.user_text or "", turn.agent_text))
+    return release_audio(replace(state, turns=state.turns[1:], history=history), out)
+
+
+def see_whether_heard(state: State, at_s: float, out: list[Effect]) -> State:
+    """End the live turn if all of its reply was sent and heard; else ask to be told when it will have been."""
+    turn = state.live
+    if turn is None or turn.work is None:
+        return state
+    if turn.playout.heard_samples(at_s) < turn.playout.sent_samples:
+        out.append(SetTimer(Timer.PLAYOUT, turn.playout.heard_by_s))
+        return state
+    after = agent_after(state.agent, AgentMove.HEARD) or state.agent
+    acknowledges = state.acknowledges and not turn.playout.is_unanswered(at_s)
+    state = replace(state, agent=after, acknowledges=acknowledges)
+    return with_turn(state, settle(turn, at_s, heard_samples=turn.playout.sent_samples, is_cut=False))
+
+
+def settle(turn: Turn, at_s: float, *, heard_samples: int, is_cut: bool) -> Turn:
+    """A turn whose reply is over.
+
+    Args:
+        turn: the turn before.
+        at_s: now.
+        heard_samples: of the reply.
+        is_cut: it was not heard to its end.
+    """
+    outcome = Outcome.INTERRUPTED if is_cut else Outcome.COMPLETED
+    if turn.error is not None:
+        outcome = Outcome.FAILED
+    text = turn.text if outcome is Outcome.COMPLETED else heard_text(turn, heard_samples)
+    return replace(turn, phase=Phase.OVER, outcome=outcome, heard_samples=heard_samples, agent_text=text, ended_s=at_s)
+
+
+def heard_text(turn: Turn, heard_samples: int) -> str:
+    """The words of a reply that were heard with so many samples; of one that sent none, what is known already."""
+    if turn.playout.sent_samples == 0:
+        return turn.agent_text
+    return whole_words(turn.text, turn.playout.characters_at(heard_samples))
+
+
+def save_heard(
+    state: State, turn: Turn, at_s: float, out: list[Effect], *, step_characters: int = _SAVED_STEP_CHARACTERS
+) -> Turn:
+    """Save the turn for a resume elsewhere if more was heard of it by a clause or so."""
+    heard = turn.agent_text
+    if turn.phase is Phase.REPLYING:
+        heard = heard_text(turn, turn.playout.heard_samples(at_s))
+    if len(heard) - turn.saved_characters < step_characters:
+        return turn
+    asked = turn.asked
+    out.append(
+        SaveOpenTurn(
+            number=turn.number,
+            epoch=state.epoch,
+            origin=asked.origin,
+            request_id=asked.request_id,
+            user_text=turn.user_text or "",
+            agent_text=heard,
+        )
+    )
+    return replace(turn, saved_characters=len(heard))
+
+
+def ask_transcript(turn: Turn, out: list[Effect]) -> Turn:
+    """Ask once for the words of a spoken turn."""
+    if turn.asked.utterance is None or turn.transcript_asked:
+        return turn
+    out.append(Transcribe(turn.asked.utterance.number))
+    return replace(turn, transcript_asked=True)
+
+
+def _working(state: State, reply: ReplyId) -> Turn | None:
+    """The live turn, if this is its reply and more may come of it."""
+    live = state.live
+    return live if live is not None and live.reply == reply and live.work is None else None
+
+
+def _start_next(state: State, at_s: float, out: list[Effect]) -> State:
+    """Answer the turn that has waited longest, if the agent is idle and somebody listens."""
+    after = agent_after(state.agent, AgentMove.START)
+    if after is None or not state.waiting or state.stream is not StreamState.ATTACHED:
+        return state
+    asked = state.waiting[0]
+    is_say = asked.origin is Origin.SAY
+    read = () if is_say else context(state, asked)
+    turn = Turn(
+        reply=ReplyId(state.next_turn, state.epoch),
+        asked=asked,
+        begun_s=at_s,
+        playout=Playout(state.reply_rate_hz, acknowledged_samples=0 if state.acknowledges else None),
+        reads=speech_of(read),
+        user_text=None if asked.utterance is not None else "" if is_say else asked.text,
+    )
+    out.append(StartReply(turn.reply, read, asked.text if is_say else "", state.options))
+    tell(state, out, ReplyStarted(asked.origin, asked.request_id), turn.number)
+    turn = save_heard(state, turn, at_s, out, step_characters=0)
+    return replace(
+        state,
+        agent=after,
+        next_turn=state.next_turn + 1,
+        waiting=state.waiting[1:],
+        turns=(*state.turns, turn),
+    )
+
+
+def _forget_speech(state: State, out: list[Effect]) -> State:
+    """Let the tokens of utterances go that nobody reads any more."""
+    if not state.utterances:
+        return state
+    needed = {asked.utterance.number for asked in state.waiting if asked.utterance is not None}
+    for turn in state.turns:
+        if turn.work is None:
+            needed.update(turn.reads)
+        if turn.asked.utterance is not None and turn.user_text is None:
+            needed.add(turn.asked.utterance.number)
+    out.extend(DropUtterance(number) for number in state.utterances if number not in needed)
+    return replace(state, utterances=tuple(number for number in state.utterances if number in needed))
+
+
+def _commit_next(state: State, out: list[Effect]) -> State:
+    """Have the oldest turn kept, once everything about it is known."""
+    turn = state.turns[0] if state.turns else None
+    if turn is None or turn.is_committing or turn.phase is not Phase.OVER:
+        return state
+    if turn.work is None or turn.user_text is None:
+        return state
+    out.append(CommitTurn(_record(turn)))
+    return with_turn(state, replace(turn, is_committing=True))
+
+
+def _breakdown(turn: Turn, marks: FirstAudioMarks, at_s: float) -> FirstAudioBreakdown:
+    """Where the silence before the first samples went; the orchestrator's part is what no room took."""
+    endpointing_s = turn.begun_s - turn.asked.ended_s
+    rooms_s = marks.audio_s - marks.asked_s
+    return FirstAudioBreakdown(
+        endpointing_s=endpointing_s,
+        tokenizer_s=marks.tokens_s - marks.asked_s,
+        lm_s=marks.clause_s - marks.tokens_s,
+        tts_s=marks.speech_tokens_s - marks.clause_s,
+        vocoder_s=marks.audio_s - marks.speech_tokens_s,
+        orchestrator_s=at_s - turn.asked.ended_s - endpointing_s - rooms_s,
+    )
+
+
+def _record(turn: Turn) -> TurnRecord:
+    asked, spoken, rate_hz = turn.asked, turn.asked.utterance, turn.playout.rate_hz
+    metrics = TurnMetrics(
+        first_audio=turn.first_audio,
+        work=turn.work or ReplyWork(),
+        user_audio_ms=0 if spoken is None else (spoken.end_sample - spoken.first_sample) // SAMPLES_PER_MS,
+        reply_audio_ms=turn.playout.sent_samples * 1000 // rate_hz,
+        heard_audio_ms=turn.heard_samples * 1000 // rate_hz,
+        playout_underruns=turn.playout.underruns,
+    )
+    return TurnRecord(
+        number=turn.number,
+        origin=asked.origin,
+        user_text=turn.user_text or "",
+        agent_text=turn.agent_text,
+        outcome=turn.outcome,
+        started_s=asked.started_s,
+        ended_s=turn.ended_s,
+        metrics=metrics,
+        error=turn.error,
+        request_id=asked.request_id,
+    )

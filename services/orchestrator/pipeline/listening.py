@@ -1,0 +1,143 @@
+"""The user's audio: kept for a while, judged frame by frame, and given to utterances.
+
+`hear` only keeps samples and wakes who waits for them; voice activity is judged in one task of its own, in order, a few
+frames at a time. Events of the client that came behind audio wait here until that audio is judged, so that everything
+is handled in the order sent.
+
+    hear ─> kept audio ─┬─> frames ─> voice activity ─> VoiceFrame ─> the core
+                        └─> the open utterance ─> the tokenizer
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from typing import Final
+
+import numpy as np
+
+from services.orchestrator.pipeline.input_audio import SAMPLES_PER_MS, InputAudio
+from services.orchestrator.pipeline.limits import PipelineLimits
+from services.orchestrator.ports.hearing import FRAME_SAMPLES, VoiceActivity, VoiceActivityDetector
+from services.orchestrator.ports.rooms import Samples
+from services.shared.errors import DeadlineExceededError, InvalidInputError, OverloadedError
+
+_SILENCE: Final = np.zeros(1, np.float32)
+"""One sample, which stands for any number of them without taking their memory."""
+
+
+class Listening:
+    """What one session hears.
+
+    Args:
+        detector: judges frames.
+        limits: how much is kept.
+        first_sample: position of the first sample that will come.
+        told: told the end and the probability of each frame, in order.
+
+    Attributes:
+        audio: what is kept.
+        keeps_all: an utterance may begin far back, where the client ends turns by hand.
+        follows: an utterance is open.
+    """
+
+    def __init__(
+        self,
+        detector: VoiceActivityDetector,
+        limits: PipelineLimits,
+        *,
+        first_sample: int,
+        told: Callable[[int, float], None],
+    ) -> None:
+        self.audio = InputAudio(first_sample)
+        self.keeps_all = False
+        self.follows = False
+        self._detector = detector
+        self._limits = limits
+        self._told = told
+        self._judged = first_sample
+        self._has_frame = asyncio.Event()
+        self._behind: deque[tuple[int, Callable[[], None]]] = deque()
+
+    @property
+    def end_sample(self) -> int:
+        """Position after the last sample heard."""
+        return self.audio.end_sample
+
+    def hear(self, samples: Samples, first_sample: int) -> None:
+        """Take samples: what was heard before is dropped, and a gap is heard as silence.
+
+        Raises:
+            InvalidInputError: the gap is longer than what is kept.
+            OverloadedError: more audio waits to be judged than is kept.
+        """
+        gap = first_sample - self.audio.end_sample
+        if gap > 0:
+            self._skip(gap)
+        elif gap < 0:
+            samples = samples[-gap:]
+        self.audio.append(samples)
+        if self.audio.end_sample - self._judged > self._limits.unjudged_ms * SAMPLES_PER_MS:
+            raise OverloadedError("the user's audio comes faster than it can be judged")
+        self._forget()
+        if self.audio.end_sample - self._judged >= FRAME_SAMPLES:
+            self._has_frame.set()
+
+    def after_audio(self, act: Callable[[], None]) -> None:
+        """Do something once all whole frames heard so far are judged; at once if they are.
+
+        Raises:
+            OverloadedError: too much waits already.
+        """
+        if not self._behind and self.audio.end_sample - self._judged < FRAME_SAMPLES:
+            act()
+            return
+        if len(self._behind) >= self._limits.waiting_events:
+            raise OverloadedError("too many messages wait for the audio before them to be judged")
+        self._behind.append((self.audio.end_sample, act))
+
+    async def run(self) -> None:
+        """Judge frames until cancelled.
+
+        Raises:
+            DeadlineExceededError: voice activity does not answer.
+        """
+        activity = self._detector.open()
+        try:
+            while True:
+                await self._has_frame.wait()
+                await self._judge(activity)
+                if self.audio.end_sample - self._judged < FRAME_SAMPLES:
+                    self._has_frame.clear()
+        finally:
+            activity.close()
+
+    async def _judge(self, activity: VoiceActivity) -> None:
+        frames = min((self.audio.end_sample - self._judged) // FRAME_SAMPLES, self._limits.vad_batch_frames)
+        start = self._judged
+        try:
+            async with asyncio.timeout(self._limits.vad_s):
+                probabilities = await activity.judge(self.audio.read(start, start + frames * FRAME_SAMPLES))
+        except TimeoutError as error:
+            raise DeadlineExceededError("voice activity was not judged in time") from error
+        for probability in probabilities:
+            self._judged += FRAME_SAMPLES
+            self._told(self._judged, probability)
+            self._release()
+
+    def _release(self) -> None:
+        while self._behind and self._behind[0][0] - self._judged < FRAME_SAMPLES:
+            self._behind.popleft()[1]()
+
+    def _skip(self, gap: int) -> None:
+        if gap > self._limits.gap_ms * SAMPLES_PER_MS:
+            raise InvalidInputError(
+                f"{gap / SAMPLES_PER_MS / 1000:.1f} s of audio are missing; at most {self._limits.gap_ms / 1000:g} s "
+                "are taken as silence",
+                field="audio.first_sample",
+            )
+        self.audio.append(np.broadcast_to(_SILENCE, (gap,)))
+
+    def _forget(self) -> None:
+        limits = self._limits
+        kept_ms = limits.hearing_ms if self.keeps_all or self.follows else limits.idle_hearing_ms
+        self.audio.forget(min(self.audio.end_sample - kept_ms * SAMPLES_PER_MS, self._judged))

@@ -1,0 +1,49 @@
+"""Turns between the core, whose times are monotonic, and the store, whose times are the wall's."""
+
+from services.orchestrator.conversation.effects import SaveOpenTurn
+from services.orchestrator.conversation.outputs import TurnEnded
+from services.orchestrator.conversation.record import TurnRecord
+from services.orchestrator.ports.store import KeptTurn, OpenTurn
+
+
+def kept_turn(record: TurnRecord, wall_s: float, *, sequence: int) -> KeptTurn:
+    """A turn as it is kept.
+
+    Args:
+        record: the core's.
+        wall_s: what added to a monotonic time gives wall time.
+        sequence: number of the session's last event.
+    """
+    return KeptTurn(
+        number=record.number,
+        origin=record.origin,
+        user_text=record.user_text,
+        agent_text=record.agent_text,
+        outcome=record.outcome,
+        start_s=record.started_s + wall_s,
+        end_s=record.ended_s + wall_s,
+        metrics=record.metrics,
+        request_id=record.request_id,
+        sequence=sequence,
+    )
+
+
+def ended_turn(turn: KeptTurn, wall_s: float, *, reply_rate_hz: int) -> TurnEnded:
+    """The end of a kept turn as the client is told of it; what went wrong with it is not kept."""
+    record = TurnRecord(
+        number=turn.number,
+        origin=turn.origin,
+        user_text=turn.user_text,
+        agent_text=turn.agent_text,
+        outcome=turn.outcome,
+        started_s=turn.start_s - wall_s,
+        ended_s=turn.end_s - wall_s,
+        metrics=turn.metrics,
+        request_id=turn.request_id,
+    )
+    return TurnEnded(record, turn.metrics.heard_audio_ms * reply_rate_hz // 1000)
+
+
+def open_turn(effect: SaveOpenTurn) -> OpenTurn:
+    """The turn under way as it is kept."""
+    return OpenTurn(effect.number, effect.epoch, effect.origin, effect.request_id, effect.user_text, effect.agent_text)

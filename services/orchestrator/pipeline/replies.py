@@ -1,0 +1,236 @@
+"""One reply from its context to its samples, every stage at work at once, in one TaskGroup.
+
+    chat model   It rains. | In Lisbon the sun | shines. ■
+    text         ──────────> client
+    clauses                │ It rains. In …  │            door: estimated ms
+    speech model           ▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒ ▒▒▒▒▒▒▒▒      door: ms of speech, can be taken back
+    vocoder                   ▓▓▓ ▓▓▓▓▓▓ ▓▓▓▓▓▓▓▓▓▓▓ ▓▓▓    door: ms of audio
+    released                  ♪♪♪♪♪♪♪♪♪♪♪♪♪♪♪♪♪♪♪♪♪♪♪♪♪♪♪   never too far ahead of the listener
+
+What the reply says and sounds like is fixed by context, voice and seeds; how it was cut on the way is not heard.
+Whatever goes wrong, and whenever it is cancelled, `run` ends only when every room has been let go.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import aclosing
+from dataclasses import dataclass
+
+from services.orchestrator.conversation.effects import StartReply
+from services.orchestrator.conversation.events import ReplyAudioMade, ReplyTextMade
+from services.orchestrator.conversation.record import RoomName, UtteranceSpeech
+from services.orchestrator.pipeline.channel import Channel
+from services.orchestrator.pipeline.context import fit_messages, read_messages
+from services.orchestrator.pipeline.limits import PipelineLimits
+from services.orchestrator.pipeline.meter import Meter
+from services.orchestrator.pipeline.speaking import AudioPiece, Speaking
+from services.orchestrator.pipeline.speech_door import Clause, SpeechDoor
+from services.orchestrator.pipeline.text import Trimmer, VisibleText
+from services.orchestrator.pipeline.utterances import SpokenUtterance
+from services.orchestrator.ports.rooms import ChatMessage, PreparedVoice, Rooms, SpeechTokens, Work
+from services.shared.errors import (
+    DeadlineExceededError,
+    EmptyAudioError,
+    EmptyReplyError,
+    NothingToSpeakError,
+    StepAudioError,
+)
+from services.shared.prompt.speech.clauses import ClauseSplitter
+from services.shared.prompt.speech.speech_length import estimate_speech_s
+from services.shared.prompt.speech.tags import leading_tags
+
+_LOOK_AGAIN_S = 0.01, 0.25
+"""Shortest and longest wait for audio to be played: an acknowledgement may bring more than the clock."""
+
+FindVoice = Callable[[str], Awaitable[PreparedVoice]]
+Tell = Callable[[ReplyTextMade | ReplyAudioMade], None]
+
+
+@dataclass(frozen=True, slots=True)
+class ReplyNeeds:
+    """What every reply of a session is made with.
+
+    Attributes:
+        rooms: where the models are.
+        find_voice: gives the session's voice by its id.
+        utterance: gives an utterance by its number.
+        lead_s: how far the audio that was sent runs ahead of what was heard.
+        tell: takes the reply's events.
+        clock: monotonic seconds.
+        limits: bounds and patience.
+        default_prompt: the system prompt where the caller chose none.
+    """
+
+    rooms: Rooms
+    find_voice: FindVoice
+    utterance: Callable[[int], SpokenUtterance]
+    lead_s: Callable[[], float]
+    tell: Tell
+    clock: Callable[[], float]
+    limits: PipelineLimits
+    default_prompt: str
+
+
+class Reply:
+    """The work of one reply.
+
+    Args:
+        effect: what was asked for.
+        needs: what it is made with.
+        work: what every request carries.
+        meter: measures the rooms.
+        seed: of the voice.
+    """
+
+    def __init__(self, effect: StartReply, needs: ReplyNeeds, *, work: Work, meter: Meter, seed: int) -> None:
+        self._asked = effect
+        self._needs = needs
+        self._work = work
+        self._meter = meter
+        self._limits = needs.limits.reply
+        self._clauses: Channel[Clause] = Channel(self._limits.clauses_ms)
+        self._audio: Channel[AudioPiece] = Channel(self._limits.audio_ms)
+        self._door = SpeechDoor(self._limits, self._ahead_ms)
+        self._speaking = Speaking(
+            needs.rooms,
+            work,
+            options=effect.options.voice,
+            seed=seed,
+            limits=self._limits,
+            meter=meter,
+            door=self._door,
+        )
+        self._visible = VisibleText()
+        self._trimmer = Trimmer()
+        self._splitter = ClauseSplitter()
+
+    async def run(self) -> None:
+        """Work it out and report text and audio.
+
+        Raises:
+            StepAudioError: what the first room to fail raised.
+        """
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._speak_and_voice())
+                tasks.create_task(self._release())
+                await self._write_all()
+        except ExceptionGroup as group:
+            raise _first(group) from group
+
+    # Text.
+
+    async def _write_all(self) -> None:
+        if self._asked.words:
+            self._meter.mark(1)
+            await self._write(self._asked.words)
+        else:
+            await self._think()
+        self._show(self._visible.finish())
+        try:
+            await self._hand_over(self._splitter.finish())
+        except NothingToSpeakError as error:
+            if self._asked.words:
+                raise
+            raise EmptyReplyError("the chat model answered nothing that can be spoken") from error
+        self._clauses.close()
+
+    async def _think(self) -> None:
+        messages = await self._read_context()
+        self._meter.mark(1)
+        chat, options = self._needs.rooms.chat, self._asked.options
+        fitting = fit_messages(messages, chat, options, default_prompt=self._needs.default_prompt)
+        self._meter.prompt_tokens = chat.prompt_tokens(fitting)
+        with self._meter.request(RoomName.LM) as request:
+            async with aclosing(chat.reply(fitting, options.generation, self._work)) as answer:
+                while True:
+                    try:
+                        async with asyncio.timeout(self._limits.room_silence_s):
+                            piece = await anext(answer)
+                    except StopAsyncIteration:
+                        return
+                    except TimeoutError as error:
+                        raise DeadlineExceededError(
+                            f"the chat model gave nothing for {self._limits.room_silence_s:g} s"
+                        ) from error
+                    request.output()
+                    self._meter.text_tokens += piece.tokens
+                    await self._write(piece.text)
+
+    async def _read_context(self) -> tuple[ChatMessage, ...]:
+        messages = await read_messages(self._asked.context, self._tokens_of)
+        last = self._asked.context[-1].content if self._asked.context else ""
+        if isinstance(last, UtteranceSpeech):
+            self._meter.heard(self._needs.utterance(last.utterance).work)
+            if messages[-1].content == SpeechTokens(()):
+                raise EmptyAudioError("the user's speech is too short to hold a speech token")
+        return messages
+
+    async def _tokens_of(self, number: int) -> tuple[int, ...]:
+        try:
+            async with asyncio.timeout(self._needs.limits.tokens_s):
+                return await self._needs.utterance(number).tokens()
+        except TimeoutError as error:
+            raise DeadlineExceededError("the tokens of the user's speech did not come in time") from error
+
+    async def _write(self, text: str) -> None:
+        text = self._trimmer.push(text)
+        self._show(self._visible.push(text))
+        await self._hand_over(self._splitter.push(text))
+
+    def _show(self, text: str) -> None:
+        if text:
+            self._needs.tell(ReplyTextMade(self._needs.clock(), self._asked.reply, text))
+
+    async def _hand_over(self, clauses: list[str]) -> None:
+        for text in clauses:
+            self._meter.mark(2)
+            estimate_s = estimate_speech_s(text[len(leading_tags(text)) :])
+            length_ms = min(estimate_s * 1000, self._limits.clauses_ms)
+            await self._clauses.put(Clause(text, *self._visible.locate(text), estimate_s), length_ms)
+
+    # Speech and audio.
+
+    async def _speak_and_voice(self) -> None:
+        options = self._asked.options.voice
+        try:
+            async with asyncio.timeout(self._needs.limits.voice_s):
+                voice = await self._needs.find_voice(options.voice_id)
+        except TimeoutError as error:
+            raise DeadlineExceededError("the voice was not found in time") from error
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._speaking.speak(self._clauses, voice))
+            tasks.create_task(self._speaking.voice(self._audio, voice))
+
+    def _ahead_ms(self) -> float:
+        return self._needs.lead_s() * 1000 + self._audio.held_ms
+
+    async def _release(self) -> None:
+        rate_hz = self._needs.rooms.vocoder.sample_rate_hz
+        async for piece in self._audio:
+            await self._until_near((piece.end_sample - piece.first_sample) / rate_hz)
+            self._needs.tell(
+                ReplyAudioMade(
+                    self._needs.clock(),
+                    self._asked.reply,
+                    piece.first_sample,
+                    piece.end_sample,
+                    piece.spoken_characters,
+                    piece.samples,
+                    piece.marks,
+                )
+            )
+
+    async def _until_near(self, length_s: float) -> None:
+        """Wait until audio of this length may be sent."""
+        shortest_s, longest_s = _LOOK_AGAIN_S
+        while (over_s := self._needs.lead_s() + length_s - self._limits.max_playout_lead_ms / 1000) > 0:
+            await asyncio.sleep(min(max(over_s, shortest_s), longest_s))
+
+
+def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """What went wrong first; an error of the project's own before any other."""
+    leaves: list[BaseException] = []
+    for error in group.exceptions:
+        leaves.append(_first(error) if isinstance(error, BaseExceptionGroup) else error)
+    return next((error for error in leaves if isinstance(error, StepAudioError)), leaves[0])

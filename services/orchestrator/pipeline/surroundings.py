@@ -1,0 +1,41 @@
+"""What all sessions of a replica share."""
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from services.orchestrator.pipeline.limits import PipelineLimits
+from services.orchestrator.pipeline.observer import Observer
+from services.orchestrator.pipeline.voices import VoiceBook
+from services.orchestrator.ports.hearing import VoiceActivityDetector
+from services.orchestrator.ports.rooms import Rooms
+from services.orchestrator.ports.store import SessionStore
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What a session is given from outside.
+
+    Attributes:
+        rooms: where the models are.
+        voices: who can speak.
+        detector: finds speech.
+        store: keeps sessions.
+        limits: bounds and patience.
+        observer: watches.
+        clock: monotonic seconds, the event loop's.
+        wall_clock: seconds since 1970.
+        chance: draws seeds and waits.
+        default_prompt: the system prompt where a caller chose none.
+    """
+
+    rooms: Rooms
+    voices: VoiceBook
+    detector: VoiceActivityDetector
+    store: SessionStore
+    limits: PipelineLimits
+    observer: Observer
+    clock: Callable[[], float]
+    wall_clock: Callable[[], float]
+    chance: random.Random
+    default_prompt: str

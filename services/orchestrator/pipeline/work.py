@@ -1,0 +1,191 @@
+"""The work that a session's core asks for: utterances, replies and transcripts, each a task of the session's TaskGroup.
+
+Whatever becomes of a task, the core hears exactly one event of it: a room that fails, in whatever way, fails one reply
+or one transcript, and the session goes on.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import TypeAlias
+
+from services.orchestrator.conversation.effects import StartReply
+from services.orchestrator.conversation.events import (
+    Event,
+    ReplyFailed,
+    ReplyId,
+    ReplyMade,
+    ReplyStopped,
+    Transcribed,
+)
+from services.orchestrator.pipeline.input_audio import InputAudio
+from services.orchestrator.pipeline.meter import Meter
+from services.orchestrator.pipeline.replies import Reply, ReplyNeeds
+from services.orchestrator.pipeline.surroundings import Surroundings
+from services.orchestrator.pipeline.utterances import SpokenUtterance
+from services.orchestrator.ports.rooms import Work
+from services.shared.errors import CancelledRequestError, DeadlineExceededError, StepAudioError
+
+_MAX_SEED = 2**31 - 1
+
+_ReplyTask: TypeAlias = "asyncio.Task[ReplyMade | ReplyFailed]"
+
+_log = logging.getLogger(__name__)
+
+
+class SessionWork:
+    """What one session has under way.
+
+    Args:
+        session_id, tenant: the session's.
+        shared: what all sessions have.
+        lead_s: how far the audio that was sent runs ahead of what was heard.
+        tell: takes events for the core.
+    """
+
+    def __init__(
+        self,
+        session_id: str,
+        tenant: str,
+        shared: Surroundings,
+        *,
+        lead_s: Callable[[], float],
+        tell: Callable[[Event], None],
+    ) -> None:
+        self._session_id = session_id
+        self._shared = shared
+        self._tell = tell
+        self._tasks: asyncio.TaskGroup | None = None
+        self._utterances: dict[int, tuple[SpokenUtterance, asyncio.Task[None]]] = {}
+        self._replies: dict[ReplyId, _ReplyTask] = {}
+        self._needs = ReplyNeeds(
+            rooms=shared.rooms,
+            find_voice=lambda voice_id: shared.voices.find(tenant, voice_id),
+            utterance=self._utterance,
+            lead_s=lead_s,
+            tell=tell,
+            clock=shared.clock,
+            limits=shared.limits,
+            default_prompt=shared.default_prompt,
+        )
+
+    def use(self, tasks: asyncio.TaskGroup) -> None:
+        """From now on work can begin, in this group."""
+        self._tasks = tasks
+
+    @property
+    def open_utterances(self) -> int:
+        """Utterances whose audio or tokens are held."""
+        return len(self._utterances)
+
+    @property
+    def open_replies(self) -> int:
+        """Replies under way."""
+        return len(self._replies)
+
+    def open_utterance(self, number: int, first_sample: int, audio: InputAudio) -> SpokenUtterance:
+        """Begin to tokenize what is spoken from this sample on."""
+        utterance = SpokenUtterance(
+            audio,
+            first_sample,
+            tokenizer=self._shared.rooms.tokenizer,
+            work=Work(),
+            limits=self._shared.limits,
+            clock=self._shared.clock,
+        )
+        self._utterances[number] = utterance, self._group.create_task(utterance.run())
+        return utterance
+
+    def end_utterance(self, number: int, end_sample: int) -> None:
+        """No audio from this sample on belongs to it."""
+        if number in self._utterances:
+            self._utterances[number][0].end(end_sample)
+
+    def drop_utterance(self, number: int) -> SpokenUtterance | None:
+        """Forget it and its tokens; returns what was dropped."""
+        if number not in self._utterances:
+            return None
+        utterance, task = self._utterances.pop(number)
+        task.cancel()
+        return utterance
+
+    def start_reply(self, effect: StartReply) -> None:
+        """Work out a reply; reports text and audio, then ReplyMade, ReplyFailed or ReplyStopped."""
+        trace = self._shared.observer.reply(self._session_id, effect.reply)
+        meter = Meter(self._shared.clock, trace)
+        task = self._group.create_task(self._reply(effect, meter, trace.traceparent))
+        self._replies[effect.reply] = task
+
+        def over(done: _ReplyTask) -> None:
+            del self._replies[effect.reply]
+            event: ReplyMade | ReplyFailed | ReplyStopped
+            if done.cancelled():
+                event = ReplyStopped(self._shared.clock(), effect.reply, meter.work())
+            else:
+                event = done.result()
+            trace.end(event.error if isinstance(event, ReplyFailed) else None)
+            self._tell(event)
+
+        task.add_done_callback(over)
+
+    def cancel_reply(self, reply: ReplyId) -> None:
+        """Stop every room's work for it."""
+        if reply in self._replies:
+            self._replies[reply].cancel()
+
+    def transcribe(self, number: int) -> None:
+        """Write down an utterance that has ended."""
+        self._group.create_task(self._transcribe(number))
+
+    def stop(self) -> None:
+        """Cancel every reply and utterance."""
+        for reply in list(self._replies):
+            self.cancel_reply(reply)
+        for number in list(self._utterances):
+            self.drop_utterance(number)
+
+    @property
+    def _group(self) -> asyncio.TaskGroup:
+        assert self._tasks is not None
+        return self._tasks
+
+    def _utterance(self, number: int) -> SpokenUtterance:
+        if number not in self._utterances:
+            raise CancelledRequestError(f"utterance {number} was dropped")
+        return self._utterances[number][0]
+
+    async def _reply(self, effect: StartReply, meter: Meter, traceparent: str) -> ReplyMade | ReplyFailed:
+        shared = self._shared
+        seed = effect.options.voice.seed
+        work = Work(self._session_id, effect.reply.turn, effect.reply.epoch, traceparent)
+        drawn = shared.chance.randint(0, _MAX_SEED) if seed is None else seed
+        try:
+            await Reply(effect, self._needs, work=work, meter=meter, seed=drawn).run()
+        except Exception as error:  # noqa: BLE001 - whatever a room does wrong ends this reply and no more
+            return ReplyFailed(shared.clock(), effect.reply, _own(error, "a reply"), meter.work())
+        return ReplyMade(shared.clock(), effect.reply, meter.work())
+
+    async def _transcribe(self, number: int) -> None:
+        text = ""
+        try:
+            async with asyncio.timeout(self._shared.limits.transcript_s):
+                tokens = await self._utterance(number).tokens()
+                if tokens:
+                    # No session: the interruption of a reply makes rooms drop the session's older work, not this.
+                    text = await self._shared.rooms.chat.transcribe(tokens, Work())
+        except TimeoutError as error:
+            _own(DeadlineExceededError(f"no transcript came: {error!r}"), "a transcript")
+        except Exception as error:  # noqa: BLE001 - a turn without words is better than no turn
+            _own(error, "a transcript")
+        self._tell(Transcribed(self._shared.clock(), number, text, is_final=True))
+
+
+def _own(error: Exception, what: str) -> StepAudioError:
+    """An error as one of the project's own, logged; what is none of them is a fault of the server's."""
+    if isinstance(error, StepAudioError):
+        _log.warning("%s failed", what, extra={"reason": error.reason}, exc_info=error)
+        return error
+    _log.error("%s failed by a fault of the server's", what, exc_info=error)
+    fault = StepAudioError("a fault of the server's; its log has the details")
+    fault.__cause__ = error
+    return fault

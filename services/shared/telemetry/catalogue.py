@@ -1,0 +1,188 @@
+"""Every metric of the system, declared once: processes register what stands here, and the document is made from it.
+
+Names are `stepaudio_<stage>_<what>_<unit>[_total]`. A label's values are listed here too, so that the number of series
+is known before the first one exists; ids of sessions, turns or tenants are never labels.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from itertools import product
+from typing import Final
+
+from services.shared.errors import StepAudioError
+from services.shared.triton.specs import MODELS, SPEECH_TOKENIZER, STEP1_CHAT, STEP1_TTS, TOKEN_TO_WAVE
+
+ORCHESTRATOR: Final = "orchestrator"
+OK: Final = "OK"
+"""The reason of a status that is no error."""
+
+
+class MetricKind(StrEnum):
+    """What a metric does over time."""
+
+    COUNTER = "counter"
+    GAUGE = "gauge"
+    HISTOGRAM = "histogram"
+
+
+@dataclass(frozen=True, slots=True)
+class MetricSpec:
+    """One metric.
+
+    Attributes:
+        what: what is counted or measured, its unit last; a counter's ends in `_total`.
+        kind: what it does over time.
+        help_text: a sentence for people.
+        labels: the values that each label can have.
+        buckets: upper bounds of a histogram's buckets, rising, in the metric's unit.
+    """
+
+    what: str
+    kind: MetricKind
+    help_text: str
+    labels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    buckets: tuple[float, ...] = ()
+
+    def __post_init__(self) -> None:
+        if (self.kind is MetricKind.HISTOGRAM) != bool(self.buckets):
+            raise ValueError(f"{self.what}: a histogram has buckets, and nothing else has")
+        if (self.kind is MetricKind.COUNTER) != self.what.endswith("_total"):
+            raise ValueError(f"{self.what}: a counter's name ends in _total, and no other's does")
+
+    def name(self, stage: str) -> str:
+        """Its full name at a stage: the orchestrator, or a model."""
+        return f"stepaudio_{stage}_{self.what}"
+
+    @property
+    def label_values(self) -> tuple[tuple[str, ...], ...]:
+        """All combinations of values, one a series."""
+        return tuple(product(*self.labels.values()))
+
+
+def _counter(what: str, help_text: str, **labels: tuple[str, ...]) -> MetricSpec:
+    return MetricSpec(what, MetricKind.COUNTER, help_text, labels)
+
+
+def _gauge(what: str, help_text: str) -> MetricSpec:
+    return MetricSpec(what, MetricKind.GAUGE, help_text)
+
+
+def _histogram(what: str, help_text: str, buckets: tuple[float, ...], **labels: tuple[str, ...]) -> MetricSpec:
+    return MetricSpec(what, MetricKind.HISTOGRAM, help_text, labels, buckets)
+
+
+def error_reasons() -> tuple[str, ...]:
+    """Every reason of the error tree, in alphabetical order."""
+    found, open_classes = set[str](), [StepAudioError]
+    while open_classes:
+        kind = open_classes.pop()
+        found.add(kind.reason)
+        open_classes += kind.__subclasses__()
+    return tuple(sorted(found))
+
+
+ROOMS: Final = ("tokenizer", "lm", "tts", "vocoder")
+ORIGINS: Final = ("speech", "text", "say")
+OUTCOMES: Final = ("completed", "interrupted", "failed")
+FIRST_AUDIO_PARTS: Final = ("endpointing", "tokenizer", "lm", "tts", "vocoder", "orchestrator")
+SESSION_BEGINNINGS: Final = ("new", "resumed")
+STORE_OPERATIONS: Final = ("create", "resume", "renew", "write", "read", "delete")
+REQUEST_OUTCOMES: Final = ("ok", "invalid", "cancelled", "failed")
+
+# People take turns within 200 to 300 ms of each other, and find a silence above a second long: the buckets are close
+# together there, and go on to where a call has failed in all but name.
+_SPEECH_S: Final = (0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0, 1.25, 1.5, 2.0, 3.0, 5.0, 10.0, 30.0)
+_ROOM_S: Final = (0.005, 0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5, 0.75, 1.0, 2.0, 5.0, 10.0, 30.0)
+# A frame of audio lasts 20 ms: what holds up the loop for longer is heard.
+_LOOP_S: Final = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 1.0)
+_STORE_S: Final = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 1.0, 5.0)
+
+OPEN_SESSIONS: Final = _gauge("open_sessions", "Sessions that live here, those that wait for their client included.")
+ATTACHED_SESSIONS: Final = _gauge("attached_sessions", "Sessions that have a client now.")
+BEGUN_SESSIONS: Final = _counter(
+    "begun_sessions_total", "Sessions that this replica took up, new or resumed.", how=SESSION_BEGINNINGS
+)
+ENDED_STREAMS: Final = _counter(
+    "ended_streams_total",
+    "Streams of conversations that ended, by the reason of their status.",
+    reason=(OK, *error_reasons()),
+)
+ENDED_TURNS: Final = _counter(
+    "ended_turns_total", "Turns that were committed, by how they began and ended.", origin=ORIGINS, outcome=OUTCOMES
+)
+FIRST_AUDIO: Final = _histogram(
+    "first_audio_seconds", "From the end of the user's turn to the reply's first samples.", _SPEECH_S, origin=ORIGINS
+)
+FIRST_AUDIO_PART: Final = _histogram(
+    "first_audio_part_seconds", "Where the silence before a reply went; the parts of a turn sum to the whole.",
+    _SPEECH_S, part=FIRST_AUDIO_PARTS,
+)  # fmt: skip
+ROOM_FIRST_OUTPUT: Final = _histogram(
+    "room_first_output_seconds", "From a turn's first request to a room to its first output.", _ROOM_S, room=ROOMS
+)
+ROOM_ANSWER: Final = _histogram(
+    "room_answer_seconds", "From asking a room to the end of its answers, all of a turn together.", _ROOM_S, room=ROOMS
+)
+ROOM_REQUESTS: Final = _counter("room_requests_total", "Requests to a room.", room=ROOMS)
+TOKENS: Final = _counter(
+    "tokens_total", "Tokens that the language models read and wrote.", kind=("prompt", "text", "speech")
+)
+USER_AUDIO: Final = _counter("user_audio_seconds_total", "The users' utterances, in seconds of audio.")
+REPLY_AUDIO: Final = _counter("reply_audio_seconds_total", "Replies that were sent, in seconds of audio.")
+HEARD_AUDIO: Final = _counter("heard_audio_seconds_total", "Replies as far as they were heard, in seconds of audio.")
+UNDERRUNS: Final = _counter("playout_underruns_total", "How often a player ran dry within a reply.")
+ERRORS: Final = _counter(
+    "errors_total", "Calls of the public API that ended with an error, by its reason.", reason=error_reasons()
+)
+STORE: Final = _histogram(
+    "store_seconds", "Time of one request to the store.", _STORE_S, operation=STORE_OPERATIONS
+)  # fmt: skip
+LOOP_LAG: Final = _histogram(
+    "event_loop_lag_seconds", "How late the event loop that carries the audio wakes up.", _LOOP_S
+)
+
+ORCHESTRATOR_METRICS: Final = (
+    OPEN_SESSIONS,
+    ATTACHED_SESSIONS,
+    BEGUN_SESSIONS,
+    ENDED_STREAMS,
+    ENDED_TURNS,
+    FIRST_AUDIO,
+    FIRST_AUDIO_PART,
+    ROOM_FIRST_OUTPUT,
+    ROOM_ANSWER,
+    ROOM_REQUESTS,
+    TOKENS,
+    USER_AUDIO,
+    REPLY_AUDIO,
+    HEARD_AUDIO,
+    UNDERRUNS,
+    ERRORS,
+    STORE,
+    LOOP_LAG,
+)
+
+MODEL_REQUESTS: Final = _counter("requests_total", "Requests by how they ended.", outcome=REQUEST_OUTCOMES)
+MODEL_COMPUTE: Final = _histogram(
+    "compute_seconds", "Time of one pass over the network.",
+    (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0),
+)  # fmt: skip
+MODEL_BATCH: Final = _histogram("batch_requests", "Requests that shared a pass.", (1.0, 2.0, 4.0, 8.0, 16.0, 32.0))
+OPEN_REQUESTS: Final = _gauge("open_requests", "Replies that are waiting or being generated.")
+MODEL_TOKENS: Final = _counter("tokens_total", "Tokens generated.")
+OPEN_SEQUENCES: Final = _gauge("open_sequences", "Utterances that have begun and not ended.")
+MODEL_AUDIO: Final = _counter("audio_seconds_total", "Audio taken in or made, in seconds of audio.")
+
+_EVERY_MODEL: Final = (MODEL_REQUESTS, MODEL_COMPUTE, MODEL_BATCH)
+_OWN: Final[Mapping[str, tuple[MetricSpec, ...]]] = {
+    SPEECH_TOKENIZER.name: (OPEN_SEQUENCES, MODEL_AUDIO),
+    STEP1_CHAT.name: (OPEN_REQUESTS, MODEL_TOKENS),
+    STEP1_TTS.name: (OPEN_REQUESTS, MODEL_TOKENS),
+    TOKEN_TO_WAVE.name: (MODEL_AUDIO,),
+}
+
+MODEL_METRICS: Final[Mapping[str, tuple[MetricSpec, ...]]] = {
+    model.name: (*_EVERY_MODEL, *_OWN.get(model.name, ())) for model in MODELS
+}
+"""What each Triton model has on its server's /metrics."""
