@@ -168,7 +168,7 @@ class SanmAttention(nn.Module):
         super().__init__()
         self.linear_q_k_v = nn.Linear(in_size, 3 * size)
         self.linear_out = nn.Linear(size, size)
-        self.fsmn_block = nn.Conv1d(size, size, _KERNEL, groups=size, bias=False)
+        self.fsmn_block = nn.Conv1d(size, size, _KERNEL, groups=size, padding=_KERNEL // 2, bias=False)
         self.heads = heads
 
     def forward(self, x: Tensor, past: Tensor, masks: Masks | None) -> tuple[Tensor, Tensor]:
@@ -196,7 +196,11 @@ class SanmAttention(nn.Module):
 
     def _fsmn(self, values: Tensor) -> Tensor:
         """values + depthwise convolution inside each window, as a sum of taps: windows are shorter than the kernel,
-        and a grouped convolution of so few rows costs more than eleven passes over them."""
+        and torch's grouped convolution of so few rows costs more than eleven passes over them. A graph that other
+        runtimes read holds the convolution."""
+        if torch.compiler.is_exporting():
+            out: Tensor = self.fsmn_block(values.transpose(1, 2)).transpose(1, 2)
+            return values + out
         taps = self.fsmn_block.weight[:, 0].T  # [11, D]
         padded = F.pad(values, (0, 0, _KERNEL // 2, _KERNEL // 2))
         total = values.clone()
@@ -215,9 +219,10 @@ def _with_memory(own: Tensor, past: Tensor) -> tuple[Tensor, Tensor]:
     Returns:
         ([W, 16 + 9, C], [16, C] memory after the last window).
     """
-    line = torch.cat([past, own[:, :NEW_ROWS].flatten(0, 1)])  # [16 + 4W, C]
-    before = line.unfold(0, MEMORY_ROWS, NEW_ROWS)[: len(own)].transpose(1, 2)  # [W, 16, C], a view
-    return torch.cat([before, own], dim=1), line[-MEMORY_ROWS:].clone()
+    W = own.shape[0]
+    line = torch.cat([past.unflatten(0, (_MEMORY_WINDOWS, NEW_ROWS)), own[:, :NEW_ROWS]])  # [4 + W, 4, C]
+    before = [line[back : back + W] for back in range(_MEMORY_WINDOWS)]
+    return torch.cat([*before, own], dim=1), line[W:].flatten(0, 1)
 
 
 def _masks(windows_before: int, spare: int, windows: Tensor) -> Masks | None:

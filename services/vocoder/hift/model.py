@@ -13,7 +13,6 @@ from torch import Tensor
 
 from services.shared.errors import InvalidInputError
 from services.vocoder.config import MEL_CHANNELS, HiftConfig
-from services.vocoder.hift.layers import NormedConv
 from services.vocoder.hift.source import Excitation, F0Predictor, HarmonicSource
 from services.vocoder.hift.trunk import Trunk
 from services.vocoder.voice import ArrayLike
@@ -27,12 +26,6 @@ class HiFT(Trunk):
         self.config = config
         self.m_source = HarmonicSource(config)
         self.f0_predictor = F0Predictor(config.f0_channels)
-
-    def fold(self) -> None:
-        """Compute every weight from its magnitude and direction; call once after loading."""
-        for module in self.modules():
-            if isinstance(module, NormedConv):
-                module.fold()
 
     @torch.inference_mode()
     def wave(
