@@ -225,6 +225,13 @@ def _with_memory(own: Tensor, past: Tensor) -> tuple[Tensor, Tensor]:
     return torch.cat([*before, own], dim=1), line[W:].flatten(0, 1)
 
 
+def all_present(windows: Tensor) -> Masks:
+    """The masks where every row exists; [W, 9, 560] windows say how many, of which type and where."""
+    W = windows.shape[0]
+    visible = torch.ones(W, 1, 1, MEMORY_ROWS + _WINDOW_ROWS, dtype=torch.bool, device=windows.device)
+    return Masks(visible, windows.new_ones(W, _WINDOW_ROWS, 1))
+
+
 def _masks(windows_before: int, spare: int, windows: Tensor) -> Masks | None:
     """The masks of a call, or None where all rows exist: once four windows are in the memory."""
     if windows_before >= _MEMORY_WINDOWS and not spare:

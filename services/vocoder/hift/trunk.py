@@ -119,7 +119,7 @@ class Trunk(nn.Module):
         hop, edge = config.fft_hop, config.fft_size // 2
         summed, envelope = _overlap_add(frames, hop), _overlap_add(window, hop)
         wave = (summed / envelope.clamp(min=1e-11))[edge : edge + (rows.shape[0] - 1) * hop]
-        return wave.clamp_(-config.audio_limit, config.audio_limit)[None]
+        return wave.clamp(-config.audio_limit, config.audio_limit)[None]
 
 
 def _overlap_add(frames: Tensor, hop: int) -> Tensor:

@@ -1,0 +1,1 @@
+"""Export the graphs of a checkpoint: `python -m services.tokenizer.engine [--checkpoints FOLDER] [--cache FOLDER]`."""

@@ -1,0 +1,1 @@
+"""Export the graphs of a checkpoint: `python -m services.vocoder.engine [--checkpoints FOLDER] [--cache FOLDER]`."""
