@@ -20,15 +20,15 @@ $(STAMP): pyproject.toml requirements.lock
 	@touch $@
 
 .PHONY: demo
-demo: setup ## ask the nano checkpoint a spoken question; the reply goes to out/reply.wav
-	$(BIN)/stepaudio ask $(QUESTION) --output out/reply.wav
+demo: setup ## ask a spoken question through the whole system; the reply goes to out/reply.wav
+	$(BIN)/python -m services.local run -- $(BIN)/stepaudio talk $(QUESTION) --output out/reply.wav
 
 .PHONY: up
-up: setup ## start the four rooms behind Triton servers on this machine, and wait until they answer
+up: setup ## start the whole system on this machine, and wait until it answers
 	$(BIN)/python -m services.local up --detach
 
 .PHONY: status
-status: setup ## ask every room for an answer; show addresses and memory
+status: setup ## ask every part for an answer; show addresses and memory
 	$(BIN)/python -m services.local status
 
 .PHONY: down

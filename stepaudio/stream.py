@@ -4,7 +4,7 @@ import asyncio
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 import grpc
-from grpc._cython import cygrpc  # type: ignore[attr-defined]  # no types: the errors of `write`
+from grpc._cython import cygrpc
 
 from protos.gen.stepaudio.v1 import conversation_pb2, conversation_pb2_grpc
 from services.shared.errors import InvalidOptionError

@@ -1,4 +1,4 @@
-"""The commands: `python -m services.local up | down | status | address`."""
+"""The commands: `python -m services.local up | down | status | address | run COMMAND`."""
 
 import asyncio
 import os
@@ -92,6 +92,32 @@ def address() -> None:
         typer.echo("no system for callers runs, or it is not ready; start it with `up`", err=True)
         raise typer.Exit(1)
     typer.echo(record.api_address)
+
+
+@app.command(context_settings={"ignore_unknown_options": True})
+def run(command: Annotated[list[str], typer.Argument(help="What to run, with its arguments.")]) -> None:
+    """Run a command against the system: one that runs already, or one that is started for it and stopped again.
+
+    The command finds the system's address in STEPAUDIO_SERVER; its exit code is this one's.
+    """
+    settings = read_local_settings()
+    record = read_record(settings.run_folder)
+    started = record is None
+    try:
+        if started:
+            _start_detached(settings, ())
+            record = read_record(settings.run_folder)
+        if record is None or record.api_address is None:
+            raise RoomUnavailableError("the system that runs here takes no callers; stop it first")
+        environment = {**os.environ, "STEPAUDIO_SERVER": record.api_address}
+        code = subprocess.run(command, env=environment, check=False).returncode
+    except (StepAudioError, OSError) as error:
+        typer.echo(f"error: {error}", err=True)
+        code = 1
+    finally:
+        if started:
+            down()
+    raise typer.Exit(code)
 
 
 async def _run(system: LocalSystem) -> None:

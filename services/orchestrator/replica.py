@@ -20,7 +20,7 @@ from types import TracebackType
 from typing import Final, Self
 
 import numpy as np
-from prometheus_client import CollectorRegistry, start_http_server
+from prometheus_client import CollectorRegistry, disable_created_metrics, start_http_server
 
 from services.orchestrator.adapters.redis.connect import connect
 from services.orchestrator.adapters.redis.lifetime import SessionTimes
@@ -168,6 +168,7 @@ class Replica:
         await self._serve(services, metrics)
 
     def _start_metrics(self) -> Metrics:
+        disable_created_metrics()  # a second series beside each, which nobody reads
         registry = CollectorRegistry()
         metrics = Metrics(catalogue.ORCHESTRATOR_METRICS, stage=catalogue.ORCHESTRATOR, registry=registry)
         listen = self._settings.metrics

@@ -27,6 +27,7 @@ _BY_CODE: Final[dict[str, type[StepAudioError]]] = {
     "DEADLINE_EXCEEDED": DeadlineExceededError,
     "RESOURCE_EXHAUSTED": OverloadedError,
     "UNAVAILABLE": RoomUnavailableError,
+    "UNIMPLEMENTED": RoomUnavailableError,  # something answers at the address, and it is no Triton server
 }
 
 

@@ -59,7 +59,7 @@ class Mortals:
         backend = assemble_backend(self._settings.run_folder / f"backends-{pool}")
         ports = self._system.servers[pool].ports
         server = self._system.servers[pool] = TritonServer(pool, backend, self._settings, ports)
-        await await_ready(server, timeout_s=60)
+        await await_ready(pool, server.address, timeout_s=60, check=server.check)
         await asyncio.sleep(RECONNECT_S)
 
 
