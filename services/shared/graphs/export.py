@@ -68,7 +68,8 @@ def check_parity(
 
     Args:
         samples: inputs by name, of several lengths.
-        bound: of the largest difference, relative to the largest value of the module's own results.
+        bound: of the largest difference, relative to the largest value of the module's own results where that is
+            above 1.
 
     Returns:
         the differences over all samples and outputs.
@@ -90,7 +91,7 @@ def check_parity(
             scale = max(scale, wanted.abs().max().item())
             total, count = total + difference.sum().item(), count + difference.numel()
     parity = Parity(largest, total / max(count, 1), scale)
-    if not total < float("inf") or largest > bound * scale:
+    if not total < float("inf") or largest > bound * max(scale, 1.0):
         raise CheckpointError(f"{path.name} is {largest:.1e} from torch where values reach {scale:.1e}; it is not used")
     return parity
 
