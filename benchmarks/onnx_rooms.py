@@ -12,6 +12,7 @@ machine pays, not how long a caller waits. Needs the extra `engine`.
 import argparse
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from time import process_time
 
@@ -23,6 +24,7 @@ from benchmarks.released.vocoder import full_size_config, full_size_vocoder
 from benchmarks.report import by_turns, machine, table
 from services.shared import paths
 from services.shared.graphs.cache import Parity
+from services.shared.graphs.opening import GraphSettings
 from services.shared.graphs.providers import providers_for
 from services.shared.graphs.session import GraphSession, Runtime
 from services.shared.graphs.spec import GraphSpec
@@ -52,18 +54,27 @@ WAVE_FRAMES = (60, 200)
 CHUNKS = (1, 4, 40)
 PUSH_TOKENS, PUSH_SAMPLES = 5, 3840
 
-HEADER = ("size", "graph", "length", "threads", "max difference", "mean difference", "values to", "torch / ONNX Runtime")
+HEADER = (
+    "size",
+    "graph",
+    "length",
+    "threads",
+    "max difference",
+    "mean difference",
+    "values to",
+    "torch / ONNX Runtime",
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One graph on one length: both ways of computing it, each returning its outputs."""
+    """One graph on one length: both ways of computing it; the one by ONNX Runtime is opened with so many threads."""
 
     size: str
     name: str
     length: str
     torch_way: Callable[[], Tensor]
-    onnx_way: Callable[[Runtime], Callable[[], Tensor]]
+    onnx_way: Callable[[int], Callable[[], Tensor]]
 
 
 def main() -> None:
@@ -85,7 +96,7 @@ def main() -> None:
 def measure(case: Case, threads: int, rounds: int) -> tuple[object, ...]:
     """One row of the table."""
     torch.set_num_threads(threads)
-    onnx_way = case.onnx_way(Runtime(torch.device("cpu"), providers_for("cpu"), threads))
+    onnx_way = case.onnx_way(threads)
     with torch.inference_mode():
         expected, actual = case.torch_way().float(), onnx_way().float()
         times_s = by_turns({"torch": case.torch_way, "onnx": onnx_way}, rounds=rounds, clock=process_time)
@@ -130,20 +141,22 @@ def vocoder_cases(size: str, config: VocoderConfig, flow: Flow, hift: HiFT, fold
     """Each graph of the vocoder on each length."""
     generator = torch.Generator().manual_seed(1)
     graphs = vocoder_graphs
+    of_flow: list[tuple[GraphSpec, nn.Module]] = [
+        (graphs.flow_encoder(), modules.FlowEncoderGraph(flow)),
+        (graphs.flow_conditions(config), modules.FlowConditionsGraph(flow)),
+        (graphs.flow_step(config), modules.FlowStepGraph(flow)),
+    ]
+    of_hift: list[tuple[GraphSpec, nn.Module]] = [
+        (graphs.hift_f0(), modules.HiftF0Graph(hift)),
+        (graphs.hift_wave(), modules.HiftWaveGraph(hift)),
+    ]
     for frames in WINDOWS_FRAMES:
         inputs = modules.flow_inputs(flow, 1, frames, generator)
-        for spec, module in (
-            (graphs.flow_encoder(), modules.FlowEncoderGraph(flow)),
-            (graphs.flow_conditions(config), modules.FlowConditionsGraph(flow)),
-            (graphs.flow_step(config), modules.FlowStepGraph(flow)),
-        ):
+        for spec, module in of_flow:
             yield graph_case(size, spec, f"{frames} frames", module, inputs, folder)
     for frames in WAVE_FRAMES:
         inputs = modules.hift_inputs(hift, frames, generator)
-        for spec, module in (
-            (graphs.hift_f0(), modules.HiftF0Graph(hift)),
-            (graphs.hift_wave(), modules.HiftWaveGraph(hift)),
-        ):
+        for spec, module in of_hift:
             yield graph_case(size, spec, f"{frames} frames", module, inputs, folder)
 
 
@@ -169,9 +182,9 @@ def graph_case(
         parts = [result] if isinstance(result, Tensor) else list(result)
         return torch.cat([part.flatten() for part in parts])
 
-    def onnx_way(runtime: Runtime) -> Callable[[], Tensor]:
+    def onnx_way(threads: int) -> Callable[[], Tensor]:
         path = folder / spec.file
-        session = GraphSession(path.read_bytes(), path, runtime)
+        session = GraphSession(path.read_bytes(), path, Runtime(torch.device("cpu"), providers_for("cpu"), threads))
         result = module(*inputs.values())
         parts = [result] if isinstance(result, Tensor) else list(result)
         outputs = {name: torch.empty_like(part) for name, part in zip(spec.outputs, parts, strict=True)}
@@ -206,12 +219,12 @@ def streams(vocoder: Vocoder, encoder: LinguisticEncoder, work: Path) -> Iterato
                 chunks.append(torch.from_numpy(chunk))
             return torch.cat(chunks)
 
-        def onnx_speak(runtime: Runtime, speak: Callable[[Vocoder], Tensor] = speak) -> Callable[[], Tensor]:
-            flow, hift = with_graphs(vocoder.flow, vocoder.hift, NANO_VOCODER, cache=work, runtime=runtime)
-            return lambda: speak(replace(vocoder, flow=flow, hift=hift))
+        def onnx_speak(threads: int, speak: Callable[[Vocoder], Tensor] = speak) -> Callable[[], Tensor]:
+            settings = GraphSettings(work, threads=threads)
+            flow, hift = with_graphs(vocoder.flow, vocoder.hift, NANO_VOCODER, settings)
+            return partial(speak, replace(vocoder, flow=flow, hift=hift))
 
-        name = f"vocoder stream, prompt {prompt_s} s"
-        yield Case("nano", name, "4.8 s", lambda speak=speak: speak(vocoder), onnx_speak)  # type: ignore[misc]  # mypy cannot infer a lambda's default
+        yield Case("nano", f"vocoder stream, prompt {prompt_s} s", "4.8 s", partial(speak, vocoder), onnx_speak)
 
     def hear(room: LinguisticEncoder) -> Tensor:
         state, rows = room.initial_state(), []
@@ -221,11 +234,10 @@ def streams(vocoder: Vocoder, encoder: LinguisticEncoder, work: Path) -> Iterato
             rows.append(encoded)
         return torch.cat(rows)
 
-    def onnx_hear(runtime: Runtime) -> Callable[[], Tensor]:
-        room = with_graph(encoder, NANO_TOKENIZER, cache=work, runtime=runtime)
-        return lambda: hear(room)
+    def onnx_hear(threads: int) -> Callable[[], Tensor]:
+        return partial(hear, with_graph(encoder, NANO_TOKENIZER, GraphSettings(work, threads=threads)))
 
-    yield Case("nano", "linguistic stream", "10 s", lambda: hear(encoder), onnx_hear)
+    yield Case("nano", "linguistic stream", "10 s", partial(hear, encoder), onnx_hear)
 
 
 if __name__ == "__main__":

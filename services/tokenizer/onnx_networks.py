@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from services.shared.graphs.cache import find_graphs
-from services.shared.graphs.session import GraphSession, Runtime
+from services.shared.graphs.opening import GraphSettings, open_graph
+from services.shared.graphs.session import GraphSession
 from services.tokenizer import graphs
 from services.tokenizer.paraformer.linguistic import LinguisticEncoder
 from services.tokenizer.paraformer.sanm import NEW_ROWS, Masks, SanmEncoder, all_present
@@ -19,7 +20,7 @@ class OnnxSanmEncoder(SanmEncoder):
     """A SAN-M encoder by its exported graph.
 
     Args:
-        loaded: the torch encoder, in float32 on the runtime's device.
+        loaded: the torch encoder, in float32 on the graph's device.
         session: its graph.
     """
 
@@ -42,20 +43,18 @@ class OnnxSanmEncoder(SanmEncoder):
         return rows, following
 
 
-def with_graph(
-    linguistic: LinguisticEncoder, folder: str | Path, *, cache: Path, runtime: Runtime
-) -> LinguisticEncoder:
+def with_graph(linguistic: LinguisticEncoder, folder: str | Path, settings: GraphSettings) -> LinguisticEncoder:
     """The same linguistic encoder by the exported graph of its folder.
 
     Args:
-        linguistic: loaded from `folder`, in float32 on the runtime's device.
-        cache: where `python -m services.tokenizer.engine` put the graph.
+        linguistic: loaded from `folder`, in float32 on the graph's device.
+        settings: where `python -m services.tokenizer.engine` put the graph, and on what it runs.
 
     Raises:
         MissingFileError, CorruptFileError: the graph of this checkpoint and code is not there, or damaged.
-        InvalidOptionError: the runtime's provider is not there.
+        InvalidOptionError: what it should run on is not there.
     """
-    exported = find_graphs(cache, graphs.ROOM, graphs.graphs_key(folder))
+    exported = find_graphs(settings.cache, graphs.ROOM, graphs.graphs_key(folder))
     spec = graphs.linguistic_encoder(linguistic.encoder.config)
-    session = GraphSession(exported.read(spec.file), exported.path / spec.file, runtime)
+    session = open_graph(exported, spec, settings)
     return LinguisticEncoder(linguistic.front_end, OnnxSanmEncoder(linguistic.encoder, session), linguistic.quantizer)

@@ -1,14 +1,14 @@
 """The vocoder's exported graphs: which there are, what they take, and of what they are made.
 
     flow_encoder          ids ─> rows                                once a window; stretched and smoothed by torch
-    flow_conditions       mu, speaker, prompt ─> first block's share   once a window
+    flow_conditions       mu, speaker, prompt ─> a share             once a window: what all steps have in common
     flow_step             state, that share, time ─> next state        ten times: guidance and Euler step inside
     hift_f0               mel ─> F0                                  the harmonic source between them stays with torch:
     hift_wave             mel, source ─> wave                        it counts phase in double precision
 
-A step takes B streams; the share of their conditions has 2B rows, with and without guidance. Both Fourier transforms of
-HiFT are inside `hift_wave`: 16 samples every 4, they are products with small constant matrices, which every runtime has,
-and no STFT or DFT node, which TensorRT has not.
+A step takes B streams; the share of their conditions has 2B rows, with and without guidance. Both Fourier transforms
+of HiFT are inside `hift_wave`: of 16 samples every 4, they are products with small constant matrices, which every runtime
+has, and no STFT or DFT node, which TensorRT has not.
 
 Knows neither exporter nor runtime: `engine/` writes these graphs, `onnx_networks` runs them.
 """
@@ -75,5 +75,6 @@ def graphs_key(folder: str | Path) -> str:
         MissingFileError: a file of the folder is absent.
     """
     room, shared = Path(__file__).parent, Path(graphs.__file__).parent
-    code = [room / "flow", room / "hift", room / "engine", shared]
+    own = ("config.py", "graphs.py", "streaming.py", "flow", "hift", "engine")
+    code = [*(room / name for name in own), shared]
     return content_key(files=[Path(folder) / name for name in (CONFIG_FILE, FLOW_FILE, HIFT_FILE)], code=code)

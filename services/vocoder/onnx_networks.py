@@ -11,8 +11,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from services.shared.graphs.cache import GraphFolder, find_graphs
-from services.shared.graphs.session import GraphSession, Runtime
+from services.shared.graphs.cache import find_graphs
+from services.shared.graphs.opening import GraphSettings, open_graph
+from services.shared.graphs.session import GraphSession
 from services.shared.graphs.spec import GraphSpec
 from services.vocoder import graphs
 from services.vocoder.config import MEL_CHANNELS, load_config
@@ -24,7 +25,7 @@ class OnnxFlow(Flow):
     """A flow by exported graphs.
 
     Args:
-        loaded: the torch flow, in float32 on the runtime's device; its small parts are taken over.
+        loaded: the torch flow, in float32 on the graphs' device; its small parts are taken over.
         encoder, conditions, step: its graphs.
     """
 
@@ -65,7 +66,7 @@ class OnnxHiFT(HiFT):
     """A HiFT by exported graphs.
 
     Args:
-        loaded: the torch HiFT on the runtime's device; its source is taken over.
+        loaded: the torch HiFT on the graphs' device; its source is taken over.
         f0, wave: its graphs.
     """
 
@@ -90,22 +91,22 @@ class OnnxHiFT(HiFT):
         return wave.view(1, -1)
 
 
-def with_graphs(flow: Flow, hift: HiFT, folder: str | Path, *, cache: Path, runtime: Runtime) -> tuple[Flow, HiFT]:
+def with_graphs(flow: Flow, hift: HiFT, folder: str | Path, settings: GraphSettings) -> tuple[Flow, HiFT]:
     """The same flow and HiFT by the exported graphs of their folder.
 
     Args:
-        flow, hift: loaded from `folder`, in float32 on the runtime's device.
-        cache: where `python -m services.vocoder.engine` put the graphs.
+        flow, hift: loaded from `folder`, in float32 on the graphs' device.
+        settings: where `python -m services.vocoder.engine` put the graphs, and on what they run.
 
     Raises:
         MissingFileError, CorruptFileError: the graphs of this checkpoint and code are not there, or damaged.
-        InvalidOptionError: the runtime's provider is not there.
+        InvalidOptionError: what they should run on is not there.
     """
-    exported = find_graphs(cache, graphs.ROOM, graphs.graphs_key(folder))
+    exported = find_graphs(settings.cache, graphs.ROOM, graphs.graphs_key(folder))
     config = load_config(folder)
 
     def session(spec: GraphSpec) -> GraphSession:
-        return open_graph(exported, spec, runtime)
+        return open_graph(exported, spec, settings)
 
     return (
         OnnxFlow(
@@ -116,8 +117,3 @@ def with_graphs(flow: Flow, hift: HiFT, folder: str | Path, *, cache: Path, runt
         ),
         OnnxHiFT(hift, f0=session(graphs.hift_f0()), wave=session(graphs.hift_wave())),
     )
-
-
-def open_graph(exported: GraphFolder, spec: GraphSpec, runtime: Runtime) -> GraphSession:
-    """Open one graph of a folder. Raises MissingFileError, CorruptFileError, InvalidOptionError."""
-    return GraphSession(exported.read(spec.file), exported.path / spec.file, runtime)

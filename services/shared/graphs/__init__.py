@@ -5,6 +5,8 @@
     cache.py      a folder of exported graphs for one checkpoint and one state of the code
     providers.py  on what ONNX Runtime computes, as data
     session.py    an open graph, run on torch tensors
+    command.py    the command of a room's export
+    opening.py    a graph of a folder as a composition root wants it
 
 Which graphs there are, each room says itself. Nothing here knows a network.
 """

@@ -2,7 +2,7 @@
 
     <cache>/<room>-<key>/          made once, renamed into place when whole
         <graph>.onnx …
-        manifest.json              sha-256 of each file, and how far it is from torch
+        manifest.json              of each file: sha-256, how far it is from torch, shapes that occur
     <cache>/<room>-<key>.lock      held while building: of several builders one builds, the others find its work
     <cache>/.<room>-<key>.…        work under way; what a killed builder left is removed by the next one
 
@@ -20,12 +20,13 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from services.shared.errors import CheckpointError, CorruptFileError, MissingFileError
 from services.shared.files import read_json, require_file
+from services.shared.graphs.spec import ShapeProfile
 
 MANIFEST_FILE: Final = "manifest.json"
 _LAYOUT: Final = "1"
@@ -47,8 +48,21 @@ class Parity:
     scale: float
 
 
-Build = Callable[[Path], Mapping[str, Parity]]
-"""Writes graphs into a folder, and says of each file how far it is from torch."""
+@dataclass(frozen=True, slots=True)
+class GraphRecord:
+    """What is known of an exported graph.
+
+    Attributes:
+        parity: what the check after its export found.
+        profiles: input name -> shapes for engines that are compiled ahead.
+    """
+
+    parity: Parity
+    profiles: Mapping[str, ShapeProfile]
+
+
+Build = Callable[[Path], Mapping[str, GraphRecord]]
+"""Writes graphs into a folder, and says what is known of each file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,12 +72,12 @@ class GraphFolder:
     Attributes:
         path: the folder.
         digests: file name -> sha-256.
-        parities: file name -> what the check after its export found.
+        records: file name -> what is known of it.
     """
 
     path: Path
     digests: Mapping[str, str]
-    parities: Mapping[str, Parity]
+    records: Mapping[str, GraphRecord]
 
     def read(self, file: str) -> bytes:
         """The bytes of a graph, checked.
@@ -84,7 +98,7 @@ def content_key(*, files: Iterable[Path], code: Iterable[Path]) -> str:
 
     Args:
         files: of the checkpoint, by content and name; where they lie does not matter.
-        code: folders of Python modules, by content; their tests and generated files are no part of them.
+        code: Python modules and folders of them, by content.
 
     Raises:
         MissingFileError: a file of the checkpoint is absent.
@@ -93,9 +107,9 @@ def content_key(*, files: Iterable[Path], code: Iterable[Path]) -> str:
     for file in files:
         with require_file(file.parent, file.name).open("rb") as opened:
             digest.update(f"{file.name}\0{hashlib.file_digest(opened, 'sha256').hexdigest()}\0".encode())
-    for folder in code:
-        for module in sorted(folder.rglob("*.py")):
-            digest.update(f"{module.relative_to(folder).as_posix()}\0".encode() + module.read_bytes() + b"\0")
+    for path in code:
+        for module in sorted(path.rglob("*.py")) if path.is_dir() else (path,):
+            digest.update(f"{module.relative_to(path.parent).as_posix()}\0".encode() + module.read_bytes() + b"\0")
     return digest.hexdigest()[:_KEY_CHARACTERS]
 
 
@@ -159,15 +173,10 @@ def _build(cache: Path, room: str, key: str, build: Build) -> GraphFolder:
     return find_graphs(cache, room, key)
 
 
-def _write_manifest(folder: Path, parities: Mapping[str, Parity]) -> None:
+def _write_manifest(folder: Path, records: Mapping[str, GraphRecord]) -> None:
     graphs = {
-        file: {
-            "sha256": hashlib.sha256((folder / file).read_bytes()).hexdigest(),
-            "max_difference": parity.max_difference,
-            "mean_difference": parity.mean_difference,
-            "scale": parity.scale,
-        }
-        for file, parity in parities.items()
+        file: {"sha256": hashlib.sha256((folder / file).read_bytes()).hexdigest(), **asdict(record)}
+        for file, record in records.items()
     }
     (folder / MANIFEST_FILE).write_text(json.dumps({"graphs": graphs}, indent=1) + "\n", encoding="utf-8")
 
@@ -177,11 +186,15 @@ def _parse(path: Path, manifest: Any) -> GraphFolder:  # parsed JSON: any value
     return GraphFolder(
         path,
         {file: entry["sha256"] for file, entry in graphs.items()},
-        {
-            file: Parity(entry["max_difference"], entry["mean_difference"], entry["scale"])
-            for file, entry in graphs.items()
-        },
+        {file: GraphRecord(Parity(**entry["parity"]), _profiles(entry["profiles"])) for file, entry in graphs.items()},
     )
+
+
+def _profiles(written: Mapping[str, Mapping[str, list[int]]]) -> dict[str, ShapeProfile]:
+    return {
+        name: ShapeProfile(tuple(shapes["least"]), tuple(shapes["usual"]), tuple(shapes["most"]))
+        for name, shapes in written.items()
+    }
 
 
 def _folder(cache: Path, room: str, key: str) -> Path:

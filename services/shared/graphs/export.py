@@ -99,10 +99,10 @@ def check_parity(
 def _strip(model: onnx.ModelProto) -> None:
     """Take out notes about where each node came from."""
     graph = model.graph
-    for noted in (model, graph, *graph.node, *graph.input, *graph.output, *graph.initializer):
-        del noted.metadata_props[:]
-    for described in (model, graph, *graph.node):
-        described.doc_string = ""
+    noted: list[Any] = [model, graph, *graph.node, *graph.input, *graph.output, *graph.initializer]
+    for message in noted:  # onnx's messages share these fields, but no type that says so
+        del message.metadata_props[:]
+        message.doc_string = ""
     del graph.value_info[:]
 
 

@@ -15,10 +15,13 @@ class RoomSettings(BaseSettings):
 
     Attributes:
         checkpoints: folder that holds Step-Audio-Tokenizer, Step-Audio-Chat and Step-Audio-TTS-3B.
-        device: where torch computes.
+        device: where the networks compute.
         dtype: of the language models and the flow; the release runs them in bfloat16.
         threads: threads of every network; more than one helps only on an idle machine.
         max_batch: replies that a language model generates at the same time.
+        engine: what computes the networks of the tokenizer and the vocoder: torch, ONNX Runtime, or ONNX Runtime with
+            TensorRT where that can. The language models are not concerned.
+        graphs: folder of exported graphs, made by `python -m services.<room>.engine`; for the engines but torch.
         log_level: from which on events are logged.
         otlp_endpoint: URL of the collector's gRPC receiver of traces; empty for no traces.
     """
@@ -30,6 +33,8 @@ class RoomSettings(BaseSettings):
     dtype: Literal["float32", "bfloat16"] = "float32"
     threads: int = Field(default=1, ge=1, le=256)
     max_batch: int = Field(default=8, ge=1, le=1024)
+    engine: Literal["torch", "onnxruntime", "onnxruntime-tensorrt"] = "torch"
+    graphs: Path = Path("out/graphs")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     otlp_endpoint: str = Field(default="", pattern=r"^(https?://.+)?$")
 

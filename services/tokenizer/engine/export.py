@@ -10,10 +10,12 @@ from typing import Final
 
 import torch
 
-from services.shared.graphs.cache import GraphFolder, Parity, ensure_graphs
+from services.shared.graphs.cache import GraphFolder, GraphRecord, ensure_graphs
 from services.shared.graphs.export import check_parity, export_graph
+from services.shared.graphs.spec import shape_profiles
 from services.tokenizer import graphs
 from services.tokenizer.engine.modules import LinguisticEncoderGraph, encoder_inputs
+from services.tokenizer.engine.profiles import RANGES
 from services.tokenizer.paraformer.linguistic import load_linguistic_encoder
 from services.tokenizer.paraformer.sanm import SanmEncoder
 
@@ -35,20 +37,20 @@ def ensure_tokenizer_graphs(folder: str | Path, cache: Path) -> GraphFolder:
         CheckpointError: the folder cannot be used, or the graph is not its network.
     """
 
-    def build(target: Path) -> Mapping[str, Parity]:
+    def build(target: Path) -> Mapping[str, GraphRecord]:
         return export_encoder(load_linguistic_encoder(folder).encoder, target)
 
     return ensure_graphs(cache, graphs.ROOM, graphs.graphs_key(folder), build)
 
 
-def export_encoder(encoder: SanmEncoder, target: Path) -> dict[str, Parity]:
+def export_encoder(encoder: SanmEncoder, target: Path) -> dict[str, GraphRecord]:
     """Write the graph of this encoder into a folder.
 
     Args:
         encoder: in evaluation mode, in float32 on the CPU.
 
     Returns:
-        file name -> how far it is from torch.
+        file name -> how far it is from torch, and its shapes.
 
     Raises:
         CheckpointError: the graph is not its network.
@@ -58,4 +60,5 @@ def export_encoder(encoder: SanmEncoder, target: Path) -> dict[str, Parity]:
     path = target / spec.file
     export_graph(module, spec, encoder_inputs(encoder, _EXAMPLE_WINDOWS, generator, hidden=0), path)
     samples = [encoder_inputs(encoder, windows, generator, hidden=hidden) for windows, hidden in _SAMPLES]
-    return {spec.file: check_parity(module, spec, path, samples, bound=PARITY_BOUND)}
+    parity = check_parity(module, spec, path, samples, bound=PARITY_BOUND)
+    return {spec.file: GraphRecord(parity, shape_profiles(spec, RANGES))}

@@ -1,1 +1,15 @@
-"""Export the graphs of a checkpoint: `python -m services.vocoder.engine [--checkpoints FOLDER] [--cache FOLDER]`."""
+"""Composition root of the vocoder's engine build: `python -m services.vocoder.engine [--checkpoints F] [--cache F]`."""
+
+import sys
+
+from services.shared.graphs.command import run_export
+from services.shared.paths import TTS_FOLDER, VOCODER_FOLDER
+from services.vocoder.engine.export import ensure_vocoder_graphs
+from services.vocoder.graphs import ROOM
+
+if __name__ == "__main__":
+    sys.exit(
+        run_export(
+            ROOM, lambda checkpoints, cache: ensure_vocoder_graphs(checkpoints / TTS_FOLDER / VOCODER_FOLDER, cache)
+        )
+    )

@@ -12,12 +12,13 @@ from typing import Final
 import torch
 from torch import Tensor, nn
 
-from services.shared.graphs.cache import GraphFolder, Parity, ensure_graphs
+from services.shared.graphs.cache import GraphFolder, GraphRecord, Parity, ensure_graphs
 from services.shared.graphs.export import check_parity, export_graph
-from services.shared.graphs.spec import GraphSpec
+from services.shared.graphs.spec import GraphSpec, shape_profiles
 from services.vocoder import graphs
 from services.vocoder.config import VocoderConfig, load_config
 from services.vocoder.engine import modules
+from services.vocoder.engine.profiles import stream_ranges
 from services.vocoder.flow import Flow, load_flow
 from services.vocoder.hift import HiFT, load_hift
 
@@ -49,25 +50,29 @@ def ensure_vocoder_graphs(folder: str | Path, cache: Path) -> GraphFolder:
         CheckpointError: the folder cannot be used, or a graph is not its network.
     """
 
-    def build(target: Path) -> Mapping[str, Parity]:
+    def build(target: Path) -> Mapping[str, GraphRecord]:
         return export_networks(load_config(folder), load_flow(folder), load_hift(folder), target)
 
     return ensure_graphs(cache, graphs.ROOM, graphs.graphs_key(folder), build)
 
 
-def export_networks(config: VocoderConfig, flow: Flow, hift: HiFT, target: Path) -> dict[str, Parity]:
+def export_networks(config: VocoderConfig, flow: Flow, hift: HiFT, target: Path) -> dict[str, GraphRecord]:
     """Write all graphs of these networks into a folder.
 
     Args:
         flow, hift: finished, in float32 on the CPU.
 
     Returns:
-        file name -> how far it is from torch.
+        file name -> how far it is from torch, and its shapes.
 
     Raises:
         CheckpointError: a graph is not its network.
     """
-    return {export.spec.file: _write(export, target) for export in _exports(config, flow, hift)}
+    ranges = stream_ranges(flow, hift)
+    return {
+        export.spec.file: GraphRecord(_write(export, target), shape_profiles(export.spec, ranges))
+        for export in _exports(config, flow, hift)
+    }
 
 
 def _exports(config: VocoderConfig, flow: Flow, hift: HiFT) -> Iterator[_Export]:

@@ -130,9 +130,10 @@ def _shift_by_copies(by_distance: Tensor) -> Tensor:
 
     Row i of [T, 2T] read as rows of 2T-1 begins i columns to the left of where the row before it began.
     """
-    batch, heads, rows, columns = by_distance.shape
+    rows, columns = by_distance.shape[2:]
     flat = F.pad(by_distance, (1, 0)).flatten(2)[:, :, rows:]
-    return flat.unflatten(2, (rows, columns))[..., :rows]
+    shifted: Tensor = flat.unflatten(2, (rows, columns))
+    return shifted[..., :rows]
 
 
 def relative_positions(length: int, size: int, device: torch.device) -> Tensor:
