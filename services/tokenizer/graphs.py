@@ -2,9 +2,9 @@
 
     linguistic_encoder    windows, memory, masks ─> rows, memory after them
 
-All layers of the SAN-M encoder over W windows of nine rows; the memory of keys and values goes in and comes out. Cutting
-features into windows, positions and the five rows of overlap stay outside: they are a copy and a table. The semantic
-encoder is an ONNX file of the checkpoint already.
+All layers of the SAN-M encoder over W windows of nine rows; the memory of keys and values goes in and comes out.
+Cutting features into windows, positions and the five rows of overlap stay outside: they are a copy and a table. The
+semantic encoder is an ONNX file of the checkpoint already.
 
 Knows neither exporter nor runtime: `engine/` writes the graph, `onnx_networks` runs it.
 """

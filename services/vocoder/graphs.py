@@ -7,8 +7,8 @@
     hift_wave             mel, source ─> wave                        it counts phase in double precision
 
 A step takes B streams; the share of their conditions has 2B rows, with and without guidance. Both Fourier transforms
-of HiFT are inside `hift_wave`: of 16 samples every 4, they are products with small constant matrices, which every runtime
-has, and no STFT or DFT node, which TensorRT has not.
+of HiFT are inside `hift_wave`: of 16 samples every 4, they are products with small constant matrices, which every
+runtime has, and no STFT or DFT node, which TensorRT has not.
 
 Knows neither exporter nor runtime: `engine/` writes these graphs, `onnx_networks` runs them.
 """

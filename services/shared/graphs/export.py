@@ -1,8 +1,8 @@
 """A torch module as an ONNX file, checked against the module through ONNX Runtime before anyone may use it.
 
 The opset is fixed: 18 is what torch's exporter writes without conversion, and what every runtime of the last years
-reads, TensorRT's parser included. What the exporter notes about its sources (paths, stack traces) is taken out, so equal
-modules give files of equal meaning anywhere.
+reads, TensorRT's parser included. What the exporter notes about its sources (paths, stack traces) is taken out, so
+that equal modules give files of equal meaning anywhere.
 
 Decides the opset, and that no free axis was fixed on the way. Refuses to know which module it is.
 """

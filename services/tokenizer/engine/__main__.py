@@ -1,4 +1,4 @@
-"""Composition root of the tokenizer's engine build: `python -m services.tokenizer.engine [--checkpoints F] [--cache F]`."""
+"""Composition root of the tokenizer's engine build: `python -m services.tokenizer.engine [--cache FOLDER]`."""
 
 import sys
 

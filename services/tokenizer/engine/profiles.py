@@ -1,7 +1,7 @@
 """How many windows a call of the linguistic encoder has.
 
-A chunk of 240 ms is one window, and a stream that keeps up has one a call. A replay of an utterance comes at once and is
-cut into batches.
+A chunk of 240 ms is one window, and a stream that keeps up has one a call. A replay of an utterance comes at once and
+is cut into batches.
 """
 
 from typing import Final

@@ -1,4 +1,4 @@
-"""Composition root of the vocoder's engine build: `python -m services.vocoder.engine [--checkpoints F] [--cache F]`."""
+"""Composition root of the vocoder's engine build: `python -m services.vocoder.engine [--cache FOLDER]`."""
 
 import sys
 

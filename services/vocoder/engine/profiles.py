@@ -3,8 +3,8 @@
     window of the flow    |-- prompt --|-- lookback --|--- frames that became ready ---|- lookahead -|
     frames of HiFT                |-- held, twice --|--- frames that became ready ---|
 
-A pass waits for its hop, and then takes all that is ready: less than a hop that waited, plus what one push brought; after
-a first pass, which is limited, also what the first push brought beyond it.
+A pass waits for its hop, and then takes all that is ready: less than a hop that waited, plus what one push brought;
+after a first pass, which is limited, also what the first push brought beyond it.
 
 Whole utterances in one run (`Vocoder.wave`) are not of these lengths: they stay with engines that take any.
 """
