@@ -77,7 +77,7 @@ def test_a_graph_of_other_weights_is_refused(toy_file: Path) -> None:
 @pytest.mark.unit
 def test_a_free_axis_that_the_exporter_fixed_is_refused(tmp_path: Path) -> None:
     pytest.importorskip("onnxscript")
-    with pytest.raises(CheckpointError, match="toy has x"):
+    with pytest.raises(CheckpointError, match="toy has y"):
         export_graph(Fixing(), SPEC, inputs(2, 5), tmp_path / SPEC.file)
 
 
