@@ -24,7 +24,7 @@ def run_export(room: str, ensure: Callable[[Path, Path], GraphFolder], arguments
     """
     parser = argparse.ArgumentParser(prog=f"python -m services.{room}.engine", description=__doc__)
     parser.add_argument("--checkpoints", type=Path, default=Path("model_repository/checkpoints/nano"))
-    parser.add_argument("--cache", type=Path, default=Path("out/graphs"), help="as STEPAUDIO_GRAPHS of the rooms")
+    parser.add_argument("--cache", type=Path, default=Path("out/graphs"), help="as STEPAUDIO_GRAPH_CACHE of the rooms")
     parser.add_argument("--threads", type=int, default=1)
     chosen = parser.parse_args(arguments)
     logging.basicConfig(level=logging.ERROR, format="%(message)s")  # exporters tell of every step and missing package

@@ -19,9 +19,9 @@ class RoomSettings(BaseSettings):
         dtype: of the language models and the flow; the release runs them in bfloat16.
         threads: threads of every network; more than one helps only on an idle machine.
         max_batch: replies that a language model generates at the same time.
-        engine: what computes the networks of the tokenizer and the vocoder: torch, ONNX Runtime, or ONNX Runtime with
-            TensorRT where that can. The language models are not concerned.
-        graphs: folder of exported graphs, made by `python -m services.<room>.engine`; for the engines but torch.
+        engine: what computes. ONNX Runtime, alone or with TensorRT where that can, is for the networks of the
+            tokenizer and the vocoder; a room that does not have the engine named uses torch.
+        graph_cache: folder of exported graphs for ONNX Runtime, made by `python -m services.<room>.engine`.
         log_level: from which on events are logged.
         otlp_endpoint: URL of the collector's gRPC receiver of traces; empty for no traces.
     """
@@ -34,7 +34,7 @@ class RoomSettings(BaseSettings):
     threads: int = Field(default=1, ge=1, le=256)
     max_batch: int = Field(default=8, ge=1, le=1024)
     engine: Literal["torch", "onnxruntime", "onnxruntime-tensorrt"] = "torch"
-    graphs: Path = Path("out/graphs")
+    graph_cache: Path = Path("out/graphs")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     otlp_endpoint: str = Field(default="", pattern=r"^(https?://.+)?$")
 
