@@ -48,5 +48,5 @@ def graphs_key(folder: str | Path) -> str:
     room, shared = Path(__file__).parent, Path(graphs.__file__).parent
     return content_key(
         files=[model_folder / CONFIGURATION_FILE, read_folder(model_folder).weights],
-        code=[room / "graphs.py", room / "paraformer", room / "engine", shared],
+        code=[room / "graphs.py", room / "paraformer", room / "engine", shared / "export.py", shared / "spec.py"],
     )

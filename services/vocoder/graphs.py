@@ -76,5 +76,5 @@ def graphs_key(folder: str | Path) -> str:
     """
     room, shared = Path(__file__).parent, Path(graphs.__file__).parent
     own = ("config.py", "graphs.py", "streaming.py", "flow", "hift", "engine")
-    code = [*(room / name for name in own), shared]
+    code = [*(room / name for name in own), shared / "export.py", shared / "spec.py"]
     return content_key(files=[Path(folder) / name for name in (CONFIG_FILE, FLOW_FILE, HIFT_FILE)], code=code)
