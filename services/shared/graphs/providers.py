@@ -92,16 +92,14 @@ def check_available(providers: tuple[Provider, ...]) -> None:
 
 
 def _tensorrt(device_id: str, options: TensorRtOptions) -> Provider:
-    shapes = {
-        which: ",".join(f"{name}:{'x'.join(map(str, getattr(profile, field_name)))}" for name, profile in rows)
-        for rows in (tuple(options.profiles.items()),)
-        for which, field_name in (("min", "least"), ("opt", "usual"), ("max", "most"))
-    }
+    profiles = options.profiles
     return Provider(
         TENSORRT,
         {
             "device_id": device_id,
-            **{f"trt_profile_{which}_shapes": text for which, text in shapes.items()},
+            "trt_profile_min_shapes": _shapes({name: profile.least for name, profile in profiles.items()}),
+            "trt_profile_opt_shapes": _shapes({name: profile.usual for name, profile in profiles.items()}),
+            "trt_profile_max_shapes": _shapes({name: profile.most for name, profile in profiles.items()}),
             "trt_fp16_enable": "1" if options.half else "0",
             "trt_engine_cache_enable": "1",
             "trt_engine_cache_path": str(options.cache),
@@ -110,3 +108,8 @@ def _tensorrt(device_id: str, options: TensorRtOptions) -> Provider:
             "trt_builder_optimization_level": "3",
         },
     )
+
+
+def _shapes(shapes: Mapping[str, tuple[int, ...]]) -> str:
+    """`name:1x80x529,…`, as the provider reads shapes."""
+    return ",".join(f"{name}:{'x'.join(map(str, shape))}" for name, shape in shapes.items())

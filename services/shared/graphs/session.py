@@ -16,7 +16,7 @@ import onnxruntime as ort
 import torch
 from torch import Tensor
 
-from services.shared.errors import CorruptFileError, ShapeMismatchError
+from services.shared.errors import CorruptFileError, InvalidOptionError, ShapeMismatchError
 from services.shared.graphs.providers import Provider, check_available
 
 _ELEMENTS: Final[Mapping[torch.dtype, type[np.generic]]] = {
@@ -51,7 +51,7 @@ class GraphSession:
         runtime: on what it runs.
 
     Raises:
-        InvalidOptionError: the provider wanted is not there.
+        InvalidOptionError: the provider wanted is not there, or did not start.
         CorruptFileError: the bytes are no graph that ONNX Runtime takes.
     """
 
@@ -62,6 +62,8 @@ class GraphSession:
             self._session: Any = ort.InferenceSession(model, _options(runtime.threads), providers=wanted)
         except Exception as error:  # onnxruntime raises its own untyped exceptions
             raise CorruptFileError(f"{source} cannot be opened ({error}); export the graphs again") from error
+        if self._session.get_providers()[0] != wanted[0][0]:
+            raise InvalidOptionError(f"{wanted[0][0]} did not start, see the log above; its libraries may be missing")
         self._source = source
         self._device = runtime.device
 
