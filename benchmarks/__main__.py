@@ -3,7 +3,15 @@
 import subprocess
 import sys
 
-BENCHMARKS = ("rooms", "batcher", "streaming_vocoder", "segmented_agreement", "rooms_over_triton", "nano")
+BENCHMARKS = (
+    "rooms",
+    "batcher",
+    "streaming_vocoder",
+    "segmented_agreement",
+    "rooms_over_triton",
+    "nano_version0",
+    "nano",
+)
 
 
 def main() -> int:

@@ -22,8 +22,7 @@ import numpy as np
 from benchmarks.report import machine, table
 from services.local.processes import session_memory_bytes
 from services.local.settings import LocalSettings
-from services.local.system import LocalSystem
-from services.local.triton import TritonServer
+from services.local.system import LocalSystem, Server
 from services.shared.audio.files import read_audio
 from services.shared.codec import CODEC_SIZE, TOKEN_RATE_HZ
 from services.shared.paths import SPEAKERS_FOLDER, TTS_FOLDER
@@ -85,7 +84,7 @@ async def measure(system: LocalSystem, settings: LocalSettings, rounds: int) -> 
     print(memory(system))
 
 
-async def compare(server: TritonServer, work: Work, rounds: int) -> tuple[str, ...]:
+async def compare(server: Server, work: Work, rounds: int) -> tuple[str, ...]:
     """Run a work both ways by turns."""
     clock_s: dict[str, list[float]] = {"single": [], "together": []}
     processor_s: dict[str, list[float]] = {"single": [], "together": []}

@@ -179,7 +179,9 @@ class Replica:
         self._open.callback(thread.join)
         self._open.callback(server.server_close)
         self._open.callback(server.shutdown)
-        self._lag = asyncio.get_running_loop().create_task(_watch_loop(metrics, time.monotonic))
+        loop = asyncio.get_running_loop()
+        metrics.follow(catalogue.LOOP_TASKS, lambda: len(asyncio.all_tasks(loop)))
+        self._lag = loop.create_task(_watch_loop(metrics, time.monotonic))
         self._open.push_async_callback(_cancelled, self._lag)
         return metrics
 

@@ -1,7 +1,9 @@
 """What the pipeline's observer sees and what the store takes, as metrics, traces and a line of log a turn.
 
-    turn                                  one span a reply; its rooms' own spans, in their processes, are its children
-    ├── tokenizer ├── lm ├── tts ├── vocoder      one span a request
+    the caller's span, if its call of Converse brought one
+    └── turn                              one span a reply; its rooms' own spans, in their processes, are its children
+        ├── tokenizer                     from the last of the user's speech to its tokens
+        └── lm, tts, vocoder              one span a request
 
 It measures nothing itself but the store: a turn's times are those of its record, which the caller is told too.
 """
@@ -49,11 +51,13 @@ class TelemetryObserver:
         self._traces = traces
         self._wall_offset_s = wall_offset_s
 
-    def reply(self, session_id: str, reply: ReplyId) -> ReplyTrace:
+    def reply(self, session_id: str, reply: ReplyId, parent: str) -> ReplyTrace:
         """A reply begins."""
         attributes: Attributes = {"session": session_id, "turn": reply.turn, "epoch": reply.epoch}
         return _TracedReply(
-            self._traces, self._traces.begin(_TURN, attributes=attributes), wall_offset_s=self._wall_offset_s
+            self._traces,
+            self._traces.begin(_TURN, parent=parent, attributes=attributes),
+            wall_offset_s=self._wall_offset_s,
         )
 
     def turn_ended(self, session_id: str, record: TurnRecord) -> None:

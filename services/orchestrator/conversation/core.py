@@ -11,11 +11,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
+from services.orchestrator.conversation.barge_in import hear_barge_in, hear_words, review_trial
 from services.orchestrator.conversation.effects import Effect
 from services.orchestrator.conversation.endpointing import (
     drop_speech,
     on_end_of_turn,
     on_input_ended,
+    on_judged,
+    on_partial_words,
     on_voice_frame,
 )
 from services.orchestrator.conversation.events import (
@@ -33,17 +36,23 @@ from services.orchestrator.conversation.events import (
     ReplyId,
     ReplyMade,
     ReplyStopped,
+    ReplyTakenUp,
     ReplyTextMade,
     ReplyTiming,
     Resumed,
     Say,
+    SpeculationAllowed,
     TextTurn,
+    Timer,
     TimeReached,
+    ToolAnswered,
+    ToolCallMade,
     Transcribed,
     TurnCommitted,
+    TurnJudged,
     VoiceFrame,
 )
-from services.orchestrator.conversation.history import PastTurn, messages
+from services.orchestrator.conversation.history import PastTurn, context, messages, speech_of
 from services.orchestrator.conversation.interruption import (
     detach,
     interrupt,
@@ -51,12 +60,13 @@ from services.orchestrator.conversation.interruption import (
     on_closed,
     on_interrupt,
     on_resumed,
+    on_taken_up,
     on_time,
 )
 from services.orchestrator.conversation.options import Options
 from services.orchestrator.conversation.outputs import GoAway, InterruptionReason, Refused, SessionUpdated
 from services.orchestrator.conversation.playout import Playout
-from services.orchestrator.conversation.record import Message, Origin, ReplyWork
+from services.orchestrator.conversation.record import Message, Origin, ReplyBasis, ReplyWork
 from services.orchestrator.conversation.replies import (
     advance,
     on_audio,
@@ -65,15 +75,18 @@ from services.orchestrator.conversation.replies import (
     on_transcribed,
     on_work_over,
 )
+from services.orchestrator.conversation.speculation import keep_made
 from services.orchestrator.conversation.state import MAX_WAITING, Asked, Phase, State, StreamState, Turn, User, tell
+from services.orchestrator.conversation.tools import on_tool_answered, on_tool_call, on_tool_time
 from services.orchestrator.conversation.voice_activity import Ears
 from services.shared.errors import CancelledRequestError, InputEndedError, TooManyWaitingTurnsError
 
 _ClientEvent: TypeAlias = EndOfTurn | InputEnded | TextTurn | Say | Interrupt | Acknowledged | OptionsChanged
 _StreamEvent: TypeAlias = Detached | Resumed | ClosingSoon | Closed
-_WorkEvent: TypeAlias = (
-    ReplyTextMade | ReplyAudioMade | ReplyMade | ReplyFailed | ReplyStopped | Transcribed | TurnCommitted | TimeReached
+_OtherEvent: TypeAlias = (
+    Transcribed | TurnJudged | ReplyTakenUp | ToolAnswered | SpeculationAllowed | TurnCommitted | TimeReached
 )
+_WorkEvent: TypeAlias = ReplyTextMade | ReplyAudioMade | ToolCallMade | ReplyMade | ReplyFailed | ReplyStopped
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,10 +95,11 @@ class Past:
 
     Attributes:
         turns: that were kept, in order.
-        open_turn: that was under way; it ends as interrupted at the `Resumed` that follows.
+        open_turn: that was under way; it ends as interrupted at the `Resumed` that follows, or goes on.
         epoch: the newest; that `Resumed` begins the next.
         input_sample: of the user's audio that is dealt with.
         at_s: now; where the session's clock was another machine's, the open turn begins here.
+        basis: what the open turn's reply goes on from; None where it cannot. The shell has its utterance's tokens.
     """
 
     turns: tuple[PastTurn, ...] = ()
@@ -93,10 +107,17 @@ class Past:
     epoch: int = 1
     input_sample: int = 0
     at_s: float = 0.0
+    basis: ReplyBasis | None = None
 
 
 def begin(
-    options: Options, *, reply_rate_hz: int, history: tuple[Message, ...] = (), past: Past | None = None
+    options: Options,
+    *,
+    reply_rate_hz: int,
+    history: tuple[Message, ...] = (),
+    past: Past | None = None,
+    seed: int | None = None,
+    resumes_replies: bool = False,
 ) -> State:
     """Begin a conversation, or go on with one of another replica; then the state waits for `Resumed`.
 
@@ -105,24 +126,34 @@ def begin(
         reply_rate_hz: sample rate at which replies are made.
         history: that the client gave at the session's start.
         past: what is known of a session that is taken over; None begins a new one.
+        seed: from which each reply's speech gets its own; None leaves seeds to the shell.
+        resumes_replies: the shell can carry out `ResumeReply` after a lost stream; else the turn ends then.
     """
     if past is None:
-        return State(options, reply_rate_hz, history)
+        return State(options, reply_rate_hz, history, seed=seed, resumes_replies=resumes_replies)
     known = (*past.turns, past.open_turn) if past.open_turn is not None else past.turns
-    return State(
+    held = None if past.open_turn is None else _held(past.open_turn, past, reply_rate_hz)
+    spoken = None if past.basis is None else past.basis.utterance
+    state = State(
         options,
         reply_rate_hz,
         history=(*history, *_said(past.turns)),
         stream=StreamState.DETACHED,
         epoch=past.epoch,
         ears=Ears(end_sample=past.input_sample, speech_end=past.input_sample),
-        user=User(free_from=past.input_sample),
+        user=User(utterance=0 if spoken is None else spoken.number, free_from=past.input_sample),
         next_turn=len(known) + 1,
-        turns=() if past.open_turn is None else (_held(past.open_turn, past, reply_rate_hz),),
+        utterances=() if spoken is None else (spoken.number,),
         request_ids=frozenset(turn.request_id for turn in known if turn.request_id),
         released_sample=past.input_sample,
         released_at_sample=past.input_sample,
+        seed=seed,
+        resumes_replies=resumes_replies,
     )
+    if held is None:
+        return state
+    read = () if held.asked.origin is Origin.SAY else context(state, held.asked)
+    return replace(state, turns=(replace(held, context=read, reads=speech_of(read), options=options),))
 
 
 def step(state: State, event: Event) -> tuple[State, tuple[Effect, ...]]:
@@ -139,16 +170,18 @@ def step(state: State, event: Event) -> tuple[State, tuple[Effect, ...]]:
     if state.stream is StreamState.CLOSED and not isinstance(event, TurnCommitted):
         return state, ()
     if isinstance(event, VoiceFrame):
-        state = on_voice_frame(state, event, out)
+        state = hear_barge_in(on_voice_frame(state, event, out), event.at_s, out)
         if not out:
             return state, ()
     elif isinstance(event, _ClientEvent):
         state = _from_client(state, event, out)
     elif isinstance(event, _StreamEvent):
         state = _from_stream(state, event, out)
-    else:
+    elif isinstance(event, _WorkEvent):
         state = _from_work(state, event, out)
-    return advance(state, event.at_s, out), tuple(out)
+    else:
+        state = _from_elsewhere(state, event, out)
+    return advance(review_trial(state, event.at_s, out), event.at_s, out), tuple(out)
 
 
 def _from_client(state: State, event: _ClientEvent, out: list[Effect]) -> State:
@@ -186,9 +219,11 @@ def _from_stream(state: State, event: _StreamEvent, out: list[Effect]) -> State:
 def _from_work(state: State, event: _WorkEvent, out: list[Effect]) -> State:
     match event:
         case ReplyAudioMade():
-            return on_audio(state, event, out)
+            return on_audio(keep_made(state, event), event, out)
         case ReplyTextMade():
-            return on_text(state, event, out)
+            return on_text(keep_made(state, event), event, out)
+        case ToolCallMade():
+            return on_tool_call(keep_made(state, event), event, out)
         case ReplyMade():
             return on_work_over(state, event.at_s, event.reply, work=event.work, error=None, out=out)
         case ReplyFailed():
@@ -196,12 +231,25 @@ def _from_work(state: State, event: _WorkEvent, out: list[Effect]) -> State:
         case ReplyStopped():
             stopped = CancelledRequestError("the work on the reply was stopped")
             return on_work_over(state, event.at_s, event.reply, work=event.work, error=stopped, out=out)
+
+
+def _from_elsewhere(state: State, event: _OtherEvent, out: list[Effect]) -> State:
+    match event:
         case Transcribed():
-            return on_transcribed(state, event, out)
+            heard = on_transcribed if event.is_final else on_partial_words
+            return hear_words(heard(state, event, out), event, out)
+        case TurnJudged():
+            return on_judged(state, event, out)
+        case ReplyTakenUp():
+            return on_taken_up(state, event, out)
+        case ToolAnswered():
+            return on_tool_answered(state, event, out)
+        case SpeculationAllowed():
+            return replace(state, ahead=replace(state.ahead, is_allowed=event.is_allowed))
         case TurnCommitted():
             return on_committed(state, event, out)
         case TimeReached():
-            return on_time(state, event, out)
+            return on_tool_time(state, event.at_s, out) if event.timer is Timer.TOOL else on_time(state, event, out)
 
 
 def _on_asked(state: State, event: TextTurn | Say, origin: Origin, out: list[Effect]) -> State:
@@ -231,14 +279,24 @@ def _said(turns: Iterable[PastTurn]) -> Iterable[Message]:
 
 def _held(turn: PastTurn, past: Past, reply_rate_hz: int) -> Turn:
     """The turn that another replica had under way: what is known of it is what was saved."""
+    asked = Asked(turn.origin, past.at_s, past.at_s, turn.request_id)
+    basis = past.basis
+    text = turn.user_text if turn.origin is not Origin.SAY or basis is None else basis.words
+    spoken = None if basis is None or turn.user_text else basis.utterance
+    asked = replace(asked, text=text, utterance=spoken)
     return Turn(
         reply=ReplyId(turn.number, past.epoch),
-        asked=Asked(turn.origin, past.at_s, past.at_s, turn.request_id),
+        asked=asked,
         begun_s=past.at_s,
         playout=Playout(reply_rate_hz),
         phase=Phase.HELD,
-        user_text=turn.user_text,
-        transcript_asked=True,
+        user_text=None if spoken is not None else turn.user_text,
+        transcript_asked=spoken is None,
+        text="" if basis is None else basis.text,
+        has_all_text=basis is not None and basis.is_text_complete,
+        seed=None if basis is None else basis.seed,
+        is_foreign=basis is not None,
+        has_basis=basis is not None,
         work=ReplyWork(),
         agent_text=turn.agent_text,
     )

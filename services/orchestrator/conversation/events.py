@@ -1,9 +1,12 @@
 """What can happen to a conversation. Every event says when, in monotonic seconds, and events come in that order.
 
     from the client   VoiceFrame EndOfTurn InputEnded TextTurn Say Interrupt Acknowledged OptionsChanged
+                      ToolAnswered
     from the stream   Detached Resumed ClosingSoon Closed
-    from the work     ReplyTextMade ReplyAudioMade, then one of ReplyMade ReplyFailed ReplyStopped; Transcribed
-                      TurnCommitted TimeReached
+    from the work     ReplyTextMade ReplyAudioMade ToolCallMade, then one of ReplyMade ReplyFailed ReplyStopped; before
+                      them ReplyTakenUp, of a reply that goes on; Transcribed TurnJudged ToolAnswered TurnCommitted
+                      TimeReached
+    from the tenant   SpeculationAllowed
 
 Work reports under the id of its reply. What comes late, from a reply that was cancelled meanwhile, is legal and has no
 effect: the core compares ids.
@@ -14,15 +17,19 @@ from enum import StrEnum
 from typing import NamedTuple, TypeAlias
 
 from services.orchestrator.conversation.options import Options
-from services.orchestrator.conversation.record import FirstAudioMarks, ReplyWork
+from services.orchestrator.conversation.record import FirstAudioMarks, ReplyWork, ToolCall
 from services.shared.errors import StepAudioError
 
 
 class ReplyId(NamedTuple):
-    """A reply: its turn, and the epoch in which it was begun."""
+    """A piece of work on a reply: its turn, the epoch in which it was begun, and which piece of the two it is.
+
+    There are several pieces where a reply was prepared at more than one pause, or goes on after calls of functions.
+    """
 
     turn: int
     epoch: int
+    part: int = 0
 
 
 class ReplyTiming(StrEnum):
@@ -46,6 +53,10 @@ class Timer(StrEnum):
     """The reply under way has been heard by the server's own clock."""
     ACKNOWLEDGEMENT = "acknowledgement"
     """An interrupted reply's last acknowledgement is overdue."""
+    FALSE_INTERRUPTION = "false_interruption"
+    """If no word was said until now, the interrupted reply goes on."""
+    TOOL = "tool"
+    """A call of a function has taken as long as it may."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +138,24 @@ class OptionsChanged:
 
 
 @dataclass(frozen=True, slots=True)
+class ToolAnswered:
+    """What came of a call of a function.
+
+    Attributes:
+        call_id: of the call.
+        text: what it gave, or why it failed, for the model.
+        is_error: it failed.
+        from_client: the client says so, of a function that it runs.
+    """
+
+    at_s: float
+    call_id: str
+    text: str
+    is_error: bool = False
+    from_client: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Detached:
     """The stream was lost; the client may come back."""
 
@@ -189,6 +218,36 @@ class ReplyAudioMade:
 
 
 @dataclass(frozen=True, slots=True)
+class ToolCallMade:
+    """A reply calls a function; none of its text follows the calls.
+
+    Attributes:
+        call: with an id that no other call of the session has.
+        problem: what is wrong with the call, for the model; such a call is not run.
+    """
+
+    at_s: float
+    reply: ReplyId
+    call: ToolCall
+    problem: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ReplyTakenUp:
+    """The answer to `ResumeReply`, before anything else of that reply.
+
+    Attributes:
+        can_go_on: text and audio follow from where they were asked for; if not, nothing follows at all.
+        spoken_characters: of the reply's text that are spoken before its first sample.
+    """
+
+    at_s: float
+    reply: ReplyId
+    can_go_on: bool
+    spoken_characters: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class ReplyMade:
     """A reply is complete: all its text and audio have been reported."""
 
@@ -218,12 +277,39 @@ class ReplyStopped:
 
 @dataclass(frozen=True, slots=True)
 class Transcribed:
-    """What was said in an utterance; an empty text is no words, or no transcript could be made."""
+    """What was said in an utterance; an empty text is no words, or no transcript could be made.
+
+    Attributes:
+        is_final: it is of the whole utterance, which has ended.
+        end_sample: it is of what was said before this sample; 0 with a final one.
+    """
 
     at_s: float
     utterance: int
     text: str
     is_final: bool
+    end_sample: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class TurnJudged:
+    """How likely it is that the user has finished, from what was heard before a sample.
+
+    A shell that cannot tell says 1: then silence alone decides.
+    """
+
+    at_s: float
+    utterance: int
+    end_sample: int
+    probability: float
+
+
+@dataclass(frozen=True, slots=True)
+class SpeculationAllowed:
+    """Whether replies may be prepared from now on: the tenant's budget, and the slack of the rooms."""
+
+    at_s: float
+    is_allowed: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,16 +337,21 @@ Event: TypeAlias = (
     | Interrupt
     | Acknowledged
     | OptionsChanged
+    | ToolAnswered
     | Detached
     | Resumed
     | ClosingSoon
     | Closed
     | ReplyTextMade
     | ReplyAudioMade
+    | ToolCallMade
+    | ReplyTakenUp
     | ReplyMade
     | ReplyFailed
     | ReplyStopped
     | Transcribed
+    | TurnJudged
+    | SpeculationAllowed
     | TurnCommitted
     | TimeReached
 )

@@ -98,6 +98,35 @@ class TurnTakingOptions:
     max_utterance_ms: int = 30_000
 
 
+class ToolExecutor(StrEnum):
+    """Who runs a function."""
+
+    CLIENT = "client"
+    HTTP_ENDPOINT = "http_endpoint"
+    MCP_SERVER = "mcp_server"
+
+
+@dataclass(frozen=True, slots=True)
+class Tool:
+    """A function that the model may call.
+
+    Attributes:
+        name: by which the model calls it.
+        description: as the model reads it.
+        parameters_json: a JSON Schema object of its arguments; empty is none.
+        timeout_ms: how long a call may take.
+        executor: who runs it.
+        registered_as: name of the endpoint or server; empty where the client runs it.
+    """
+
+    name: str
+    description: str
+    parameters_json: str = ""
+    timeout_ms: int = 30_000
+    executor: ToolExecutor = ToolExecutor.CLIENT
+    registered_as: str = ""
+
+
 @dataclass(frozen=True, slots=True)
 class ContextOptions:
     """What happens to a history that outgrows the model's context; no limit of its own is the model's."""
@@ -117,3 +146,4 @@ class Options:
     system_prompt: str = ""
     partial_transcripts: bool = False
     style_tags: bool = False
+    tools: tuple[Tool, ...] = ()

@@ -6,7 +6,7 @@ from typing import TypeAlias
 
 from services.orchestrator.conversation.events import GoAwayReason
 from services.orchestrator.conversation.options import Options
-from services.orchestrator.conversation.record import Origin, TurnRecord
+from services.orchestrator.conversation.record import Origin, ToolCall, ToolOutcome, TurnRecord
 from services.shared.errors import StepAudioError
 
 
@@ -102,6 +102,23 @@ class TurnEnded:
 
 
 @dataclass(frozen=True, slots=True)
+class ToolCallRequested:
+    """The model calls a function; the agent keeps speaking meanwhile."""
+
+    call: ToolCall
+    client_runs: bool
+    timeout_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCallEnded:
+    """A call of a function is over."""
+
+    call_id: str
+    outcome: ToolOutcome
+
+
+@dataclass(frozen=True, slots=True)
 class SessionUpdated:
     """The options now in force."""
 
@@ -142,6 +159,8 @@ Output: TypeAlias = (
     | Interrupted
     | ReplyResumed
     | TurnEnded
+    | ToolCallRequested
+    | ToolCallEnded
     | SessionUpdated
     | InputReleased
     | GoAway

@@ -38,6 +38,7 @@ class Playout:
         acknowledged_samples: what the client said; None for a client that has never said anything.
         acknowledged_s: when.
         acknowledged_dry: how often the client says it had nothing to play.
+        stands: it was stopped, and goes on with the next samples sent.
     """
 
     rate_hz: int
@@ -49,6 +50,7 @@ class Playout:
     acknowledged_samples: int | None = None
     acknowledged_s: float = 0.0
     acknowledged_dry: int = 0
+    stands: bool = False
 
     @property
     def sent_samples(self) -> int:
@@ -86,11 +88,24 @@ class Playout:
     def sending(self, at_s: float, end_sample: int, characters: int) -> "Playout":
         """The playout once the next samples, up to `end_sample`, were sent."""
         sent = replace(self, ends=(*self.ends, end_sample), characters=(*self.characters, characters))
-        if not self.ends:
-            return replace(sent, clock_s=at_s)
+        if not self.ends or self.stands:
+            return replace(sent, clock_s=at_s, clock_samples=self.sent_samples, stands=False)
         if at_s > self._clock_end_s:
             return replace(sent, clock_s=at_s, clock_samples=self.sent_samples, dry=self.dry + 1)
         return sent
+
+    def stopped_at(self, sample: int, characters: int) -> "Playout":
+        """The playout of a reply that goes on from a sample, with so many characters spoken before it."""
+        kept = bisect_right(self.ends, sample - 1)
+        ends, spoken = (sample,) if sample else (), (characters,) if sample else ()
+        known = None if self.acknowledged_samples is None else sample
+        return replace(
+            self,
+            ends=(*self.ends[:kept], *ends),
+            characters=(*self.characters[:kept], *spoken),
+            acknowledged_samples=known,
+            stands=True,
+        )
 
     def acknowledging(self, at_s: float, playback: Playback) -> "Playout":
         """The playout once the client said this; what says less than before changes nothing."""
@@ -103,6 +118,8 @@ class Playout:
     def heard_samples(self, now_s: float) -> int:
         """Samples that were heard, as far as is known now."""
         sent = self.sent_samples
+        if self.stands:
+            return sent
         if self.acknowledged_samples is None:
             heard = self.clock_samples + int((now_s - self.clock_s) * self.rate_hz)
         else:

@@ -12,13 +12,66 @@ class Role(StrEnum):
     SYSTEM = "system"
     USER = "user"
     ASSISTANT = "assistant"
+    TOOL = "tool"
+
+
+@dataclass(frozen=True, slots=True)
+class Utterance:
+    """Speech of the user that has ended: its number, and its samples at 16 kHz."""
+
+    number: int
+    first_sample: int
+    end_sample: int
 
 
 @dataclass(frozen=True, slots=True)
 class UtteranceSpeech:
-    """Speech of the user that stands in the context as its speech tokens; whoever reads it asks for the tokens."""
+    """Speech of the user that stands in the context as its speech tokens; whoever reads it asks for the tokens.
+
+    Attributes:
+        utterance: which.
+        end_sample: of an utterance that is still open, what was said before this sample: the tokenizer is asked with
+            `peek`. None is all of an utterance that has ended.
+    """
 
     utterance: int
+    end_sample: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """A call of a function; its id is unique in the session, its arguments are a JSON object."""
+
+    call_id: str
+    name: str
+    arguments_json: str
+
+
+class ToolOutcome(StrEnum):
+    """How a call ended."""
+
+    RETURNED = "returned"
+    FAILED = "failed"
+    TIMED_OUT = "timed_out"
+    CANCELLED = "cancelled"
+
+
+@dataclass(frozen=True, slots=True)
+class ToolResult:
+    """What the model is told of a call: what it gave, or why it failed."""
+
+    call_id: str
+    text: str
+    is_error: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ToolExchange:
+    """A call and what came of it; the text is empty where the call was cancelled."""
+
+    call: ToolCall
+    outcome: ToolOutcome
+    text: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +79,7 @@ class Message:
     """One message of the context, for the chat model."""
 
     role: Role
-    content: str | UtteranceSpeech
+    content: str | UtteranceSpeech | ToolCall | ToolResult
 
 
 class Origin(StrEnum):
@@ -134,6 +187,46 @@ class FirstAudioBreakdown:
 
 
 @dataclass(frozen=True, slots=True)
+class SpeculationWork:
+    """What speculation did in one turn.
+
+    Attributes:
+        started: replies that were prepared.
+        committed: of those, the one that was spoken.
+        discarded: of those, the ones thrown away.
+        withheld: pauses at which none was prepared because none was allowed then.
+        wasted_tokens: generated for replies that were thrown away.
+        saved_ms: how much sooner the reply was heard than it would have been.
+    """
+
+    started: int = 0
+    committed: int = 0
+    discarded: int = 0
+    withheld: int = 0
+    wasted_tokens: int = 0
+    saved_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ReplyBasis:
+    """What a reply under way is taken up from on another replica.
+
+    Attributes:
+        text: of the reply, as far as it was made.
+        is_text_complete: no more text comes.
+        words: what is said word for word; empty for a reply of the model.
+        seed: of everything random in the speech: with it the same text, voice and options sound the same.
+        utterance: that the reply answers; whoever keeps the basis keeps its tokens too, until its words are known.
+    """
+
+    text: str
+    is_text_complete: bool
+    words: str
+    seed: int | None
+    utterance: Utterance | None
+
+
+@dataclass(frozen=True, slots=True)
 class TurnMetrics:
     """What one turn took; see `TurnMetrics` of metrics.proto."""
 
@@ -143,6 +236,7 @@ class TurnMetrics:
     reply_audio_ms: int = 0
     heard_audio_ms: int = 0
     playout_underruns: int = 0
+    speculation: SpeculationWork = SpeculationWork()
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +253,7 @@ class TurnRecord:
         metrics: what it took.
         error: what went wrong; with `FAILED` only.
         request_id: of the client's `TextTurn` or `Say`.
+        tool_exchanges: calls of functions, in the order in which they were asked for.
     """
 
     number: int
@@ -171,3 +266,4 @@ class TurnRecord:
     metrics: TurnMetrics = TurnMetrics()
     error: StepAudioError | None = None
     request_id: str = ""
+    tool_exchanges: tuple[ToolExchange, ...] = ()

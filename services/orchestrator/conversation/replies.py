@@ -4,7 +4,8 @@
     ├───────────────────────────┴───────────────────────────────────┴─────────────────┤             ┤          ┤
                                         └ Transcribe, once it delays no first audio   └ next reply
 
-The next reply starts when this one was heard. A turn is kept when its reply is over, its work has let go, and a spoken
+The next reply starts when this one was heard; one that was prepared is committed, and all that came of it is sent at
+once. A turn is kept when its reply is over, its work has let go, and a spoken
 one's transcript has come; turns are kept one after another, so that `turn_ended` comes in their order.
 """
 
@@ -12,6 +13,7 @@ from dataclasses import replace
 from typing import Final
 
 from services.orchestrator.conversation.effects import (
+    CommitReply,
     CommitTurn,
     DropUtterance,
     Effect,
@@ -27,6 +29,7 @@ from services.orchestrator.conversation.events import (
     ReplyId,
     ReplyTextMade,
     Timer,
+    ToolCallMade,
     Transcribed,
     TurnCommitted,
 )
@@ -43,14 +46,39 @@ from services.orchestrator.conversation.playout import Playout, whole_words
 from services.orchestrator.conversation.record import (
     FirstAudioBreakdown,
     FirstAudioMarks,
+    Message,
     Origin,
     Outcome,
+    ReplyBasis,
     ReplyWork,
+    RoomWork,
+    ToolExchange,
+    ToolOutcome,
     TurnMetrics,
     TurnRecord,
 )
-from services.orchestrator.conversation.state import Phase, State, StreamState, Turn, tell
+from services.orchestrator.conversation.speculation import (
+    committed,
+    discard,
+    next_turn_ahead,
+    prepare,
+    prepared_work_over,
+    saved_ms,
+    seed_of,
+)
+from services.orchestrator.conversation.state import (
+    Asked,
+    Phase,
+    Speculation,
+    State,
+    StreamState,
+    Turn,
+    tell,
+    with_turn,
+    working_turn,
+)
 from services.orchestrator.conversation.tables import AgentMove, UserState, agent_after
+from services.orchestrator.conversation.tools import calls_unread, cancel_calls, go_on, on_tool_call, running
 from services.orchestrator.conversation.voice_activity import SAMPLES_PER_MS
 from services.shared.errors import StepAudioError
 
@@ -58,14 +86,11 @@ _SAVED_STEP_CHARACTERS: Final = 40
 """About a clause: what was heard is saved in steps of it, for a resume elsewhere."""
 
 
-def with_turn(state: State, turn: Turn) -> State:
-    """The state with a turn that has changed."""
-    return replace(state, turns=tuple(turn if old.reply == turn.reply else old for old in state.turns))
-
-
 def advance(state: State, at_s: float, out: list[Effect]) -> State:
-    """Do what has become possible: answer the next turn, forget speech, keep the oldest turn, end the stream."""
+    """Do what has become possible: go on after calls, answer or prepare the next turn, keep one, end the stream."""
+    state = go_on(state, out)
     state = _start_next(state, at_s, out)
+    state = prepare(state, out)
     state = _forget_speech(state, out)
     state = _commit_next(state, out)
     is_done = not state.turns and not state.waiting and state.user.state is UserState.SILENCE
@@ -79,7 +104,7 @@ def advance(state: State, at_s: float, out: list[Effect]) -> State:
 
 def on_text(state: State, event: ReplyTextMade, out: list[Effect]) -> State:
     """The live reply has more text."""
-    turn = _working(state, event.reply)
+    turn = working_turn(state, event.reply)
     if turn is None:
         return state
     tell(state, out, ReplyText(event.text), turn.number)
@@ -88,15 +113,20 @@ def on_text(state: State, event: ReplyTextMade, out: list[Effect]) -> State:
 
 def on_audio(state: State, event: ReplyAudioMade, out: list[Effect]) -> State:
     """The live reply has more samples. What does not follow the samples before is not sent."""
-    turn = _working(state, event.reply)
+    turn = working_turn(state, event.reply)
     if turn is None or event.first_sample != turn.playout.sent_samples or event.end_sample <= event.first_sample:
         return state
     is_first = turn.playout.sent_samples == 0
     spoken = max(turn.playout.spoken_characters, min(event.spoken_characters, len(turn.text)))
+    if state.resumes_replies and spoken > turn.saved_text:
+        turn = save_heard(state, turn, event.at_s, out, step_characters=0)
     tell(state, out, ReplyAudio(event.first_sample, event.end_sample, spoken, event.samples), turn.number)
     turn = replace(turn, playout=turn.playout.sending(event.at_s, event.end_sample, spoken))
     if is_first and event.marks is not None:
         turn = replace(turn, first_audio=_breakdown(turn, event.marks, event.at_s))
+        if turn.speculation.committed:
+            saved = saved_ms(event.marks, turn.begun_s)
+            turn = replace(turn, speculation=replace(turn.speculation, saved_ms=saved))
     turn = ask_transcript(turn, out)
     return with_turn(state, save_heard(state, turn, event.at_s, out))
 
@@ -105,12 +135,23 @@ def on_work_over(
     state: State, at_s: float, reply: ReplyId, *, work: ReplyWork, error: StepAudioError | None, out: list[Effect]
 ) -> State:
     """No more comes from a reply's work: all is made, it failed, or it was stopped."""
-    turn = next((turn for turn in state.turns if turn.reply == reply and turn.work is None), None)
-    if turn is None:
+    state = prepared_work_over(state, reply, work, out, failed=error is not None)
+    turn = next((turn for turn in state.turns if reply in (turn.reply, *turn.earlier)), None)
+    if turn is None or (turn.reply == reply and (turn.work is not None or turn.is_part_over)):
         return state
-    turn = replace(turn, work=work)
+    total = _both(turn.spent, work)
+    if turn.reply != reply:
+        known = None if turn.work is None else _both(turn.work, work)
+        earlier = tuple(old for old in turn.earlier if old != reply)
+        return with_turn(state, replace(turn, spent=total, work=known, earlier=earlier))
     if turn.phase is not Phase.REPLYING:
-        return with_turn(state, turn)
+        return with_turn(state, replace(turn, spent=total, work=total))
+    if error is None and calls_unread(turn):
+        return with_turn(state, replace(turn, spent=total, is_part_over=True, has_all_text=True))
+    turn = cancel_calls(state, replace(turn, spent=total, work=total, has_all_text=error is None), out)
+    if turn.is_taking_up:
+        return give_up_taking(state, turn, at_s, error)
+    state = running(state, turn)
     tell(state, out, ReplyEnded(turn.playout.sent_samples, turn.text), turn.number)
     state = with_turn(state, ask_transcript(replace(turn, error=error, is_sent=True), out))
     return see_whether_heard(state, at_s, out)
@@ -136,7 +177,7 @@ def on_committed(state: State, event: TurnCommitted, out: list[Effect]) -> State
     if turn is None or turn.number != event.turn or not turn.is_committing:
         return state
     tell(state, out, TurnEnded(_record(turn), turn.heard_samples), turn.number)
-    history = (*state.history, *messages(turn.user_text or "", turn.agent_text))
+    history = (*state.history, *messages(turn.user_text or "", turn.agent_text, turn.calls))
     return release_audio(replace(state, turns=state.turns[1:], history=history), out)
 
 
@@ -195,9 +236,15 @@ def save_heard(
             request_id=asked.request_id,
             user_text=turn.user_text or "",
             agent_text=heard,
+            basis=_basis(turn) if state.resumes_replies else None,
         )
     )
-    return replace(turn, saved_characters=len(heard))
+    return replace(turn, saved_characters=len(heard), saved_text=len(turn.text))
+
+
+def is_text_complete(turn: Turn) -> bool:
+    """Whether no more text of the reply comes, but after calls of functions."""
+    return turn.has_all_text or calls_unread(turn)
 
 
 def ask_transcript(turn: Turn, out: list[Effect]) -> Turn:
@@ -208,47 +255,91 @@ def ask_transcript(turn: Turn, out: list[Effect]) -> Turn:
     return replace(turn, transcript_asked=True)
 
 
-def _working(state: State, reply: ReplyId) -> Turn | None:
-    """The live turn, if this is its reply and more may come of it."""
-    live = state.live
-    return live if live is not None and live.reply == reply and live.work is None else None
+def give_up_taking(state: State, turn: Turn, at_s: float, error: StepAudioError | None) -> State:
+    """A reply that was to go on has failed before it did; the client was told of nothing that is to be ended."""
+    after = agent_after(state.agent, AgentMove.STOP) or state.agent
+    turn = replace(turn, is_taking_up=False, error=error)
+    turn = settle(turn, at_s, heard_samples=turn.playout.sent_samples, is_cut=True)
+    return with_turn(replace(state, agent=after), turn)
 
 
 def _start_next(state: State, at_s: float, out: list[Effect]) -> State:
-    """Answer the turn that has waited longest, if the agent is idle and somebody listens."""
-    after = agent_after(state.agent, AgentMove.START)
-    if after is None or not state.waiting or state.stream is not StreamState.ATTACHED:
+    """Answer the turn that has waited longest, if the agent is free and somebody listens."""
+    if agent_after(state.agent, AgentMove.START) is None or not state.waiting or state.trial is not None:
+        return state
+    if state.stream is not StreamState.ATTACHED:
         return state
     asked = state.waiting[0]
     is_say = asked.origin is Origin.SAY
     read = () if is_say else context(state, asked)
-    turn = Turn(
-        reply=ReplyId(state.next_turn, state.epoch),
-        asked=asked,
-        begun_s=at_s,
-        playout=Playout(state.reply_rate_hz, acknowledged_samples=0 if state.acknowledges else None),
-        reads=speech_of(read),
-        user_text=None if asked.utterance is not None else "" if is_say else asked.text,
-    )
-    out.append(StartReply(turn.reply, read, asked.text if is_say else "", state.options))
+    prepared = committed(state, asked, read)
+    if prepared is None:
+        state = discard(state, out)
+    turn = _new_turn(state, asked, at_s, read, prepared)
+    if prepared is None:
+        out.append(StartReply(turn.reply, read, asked.text if is_say else "", state.options, seed=turn.seed))
+    else:
+        out.append(CommitReply(turn.reply))
     tell(state, out, ReplyStarted(asked.origin, asked.request_id), turn.number)
     turn = save_heard(state, turn, at_s, out, step_characters=0)
-    return replace(
+    state = replace(
         state,
-        agent=after,
+        agent=agent_after(state.agent, AgentMove.START) or state.agent,
         next_turn=state.next_turn + 1,
         waiting=state.waiting[1:],
         turns=(*state.turns, turn),
+        ahead=next_turn_ahead(state.ahead),
     )
+    return state if prepared is None else _send_prepared(state, prepared, at_s, out)
+
+
+def _new_turn(state: State, asked: Asked, at_s: float, read: tuple[Message, ...], prepared: Speculation | None) -> Turn:
+    tally = state.ahead.tally
+    reply = ReplyId(state.next_turn, state.epoch, state.ahead.parts)
+    if prepared is not None:
+        reply, tally = prepared.reply, replace(tally, committed=1)
+    is_say = asked.origin is Origin.SAY
+    return Turn(
+        reply=reply,
+        asked=asked,
+        begun_s=at_s,
+        playout=Playout(state.reply_rate_hz, acknowledged_samples=0 if state.acknowledges else None),
+        context=read,
+        reads=speech_of(read),
+        options=state.options,
+        seed=seed_of(state, state.next_turn),
+        begun_sample=state.ears.end_sample,
+        user_text=None if asked.utterance is not None else "" if is_say else asked.text,
+        speculation=tally,
+    )
+
+
+def _send_prepared(state: State, prepared: Speculation, at_s: float, out: list[Effect]) -> State:
+    """What was made of a prepared reply is the turn's now."""
+    for event in prepared.made:
+        match event:
+            case ReplyTextMade():
+                state = on_text(state, replace(event, at_s=at_s), out)
+            case ReplyAudioMade():
+                state = on_audio(state, replace(event, at_s=at_s), out)
+            case ToolCallMade():
+                state = on_tool_call(state, replace(event, at_s=at_s), out)
+    if prepared.work is None:
+        return state
+    state = on_work_over(state, at_s, prepared.reply, work=prepared.work, error=None, out=out)
+    return go_on(state, out)
 
 
 def _forget_speech(state: State, out: list[Effect]) -> State:
     """Let the tokens of utterances go that nobody reads any more."""
     if not state.utterances:
         return state
+    speculation = state.ahead.speculation
     needed = {asked.utterance.number for asked in state.waiting if asked.utterance is not None}
+    if speculation is not None:
+        needed.update(speech_of(speculation.read))
     for turn in state.turns:
-        if turn.work is None:
+        if turn.work is None or turn.phase in (Phase.SUSPENDED, Phase.HELD):
             needed.update(turn.reads)
         if turn.asked.utterance is not None and turn.user_text is None:
             needed.add(turn.asked.utterance.number)
@@ -261,22 +352,30 @@ def _commit_next(state: State, out: list[Effect]) -> State:
     turn = state.turns[0] if state.turns else None
     if turn is None or turn.is_committing or turn.phase is not Phase.OVER:
         return state
-    if turn.work is None or turn.user_text is None:
+    if turn.work is None or turn.earlier or turn.user_text is None:
+        return state
+    if any(reply.turn == turn.number for reply in state.ahead.discarded):
         return state
     out.append(CommitTurn(_record(turn)))
     return with_turn(state, replace(turn, is_committing=True))
 
 
 def _breakdown(turn: Turn, marks: FirstAudioMarks, at_s: float) -> FirstAudioBreakdown:
-    """Where the silence before the first samples went; the orchestrator's part is what no room took."""
+    """Where the silence before the first samples went; the orchestrator's part is what no room took.
+
+    What the rooms did for a prepared reply before the turn had ended took none of the silence.
+    """
+    since_s = turn.begun_s if turn.speculation.committed else marks.asked_s
+    stages_s = (marks.asked_s, marks.tokens_s, marks.clause_s, marks.speech_tokens_s, marks.audio_s)
+    asked_s, tokens_s, clause_s, speech_tokens_s, audio_s = (max(moment_s, since_s) for moment_s in stages_s)
     endpointing_s = turn.begun_s - turn.asked.ended_s
-    rooms_s = marks.audio_s - marks.asked_s
+    rooms_s = audio_s - asked_s
     return FirstAudioBreakdown(
         endpointing_s=endpointing_s,
-        tokenizer_s=marks.tokens_s - marks.asked_s,
-        lm_s=marks.clause_s - marks.tokens_s,
-        tts_s=marks.speech_tokens_s - marks.clause_s,
-        vocoder_s=marks.audio_s - marks.speech_tokens_s,
+        tokenizer_s=tokens_s - asked_s,
+        lm_s=clause_s - tokens_s,
+        tts_s=speech_tokens_s - clause_s,
+        vocoder_s=audio_s - speech_tokens_s,
         orchestrator_s=at_s - turn.asked.ended_s - endpointing_s - rooms_s,
     )
 
@@ -290,7 +389,9 @@ def _record(turn: Turn) -> TurnRecord:
         reply_audio_ms=turn.playout.sent_samples * 1000 // rate_hz,
         heard_audio_ms=turn.heard_samples * 1000 // rate_hz,
         playout_underruns=turn.playout.underruns,
+        speculation=turn.speculation,
     )
+    exchanges = (ToolExchange(call.call, call.outcome or ToolOutcome.CANCELLED, call.text) for call in turn.calls)
     return TurnRecord(
         number=turn.number,
         origin=asked.origin,
@@ -302,4 +403,25 @@ def _record(turn: Turn) -> TurnRecord:
         metrics=metrics,
         error=turn.error,
         request_id=asked.request_id,
+        tool_exchanges=tuple(exchanges),
+    )
+
+
+def _basis(turn: Turn) -> ReplyBasis:
+    words = turn.asked.text if turn.asked.origin is Origin.SAY else ""
+    return ReplyBasis(turn.text, is_text_complete(turn), words, turn.seed, turn.asked.utterance)
+
+
+def _both(first: ReplyWork, second: ReplyWork) -> ReplyWork:
+    """The work of two parts of a reply."""
+    rooms = {room.room: room for room in first.rooms}
+    for room in second.rooms:
+        known = rooms.get(room.room, RoomWork(room.room, 0, 0.0, room.first_output_s))
+        requests, total_s = known.requests + room.requests, known.total_s + room.total_s
+        rooms[room.room] = RoomWork(room.room, requests, total_s, known.first_output_s)
+    return ReplyWork(
+        tuple(rooms.values()),
+        first.prompt_tokens + second.prompt_tokens,
+        first.text_tokens + second.text_tokens,
+        first.speech_tokens + second.speech_tokens,
     )

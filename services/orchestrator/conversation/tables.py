@@ -2,8 +2,8 @@
 
 Every change of either state is a row here; a move without a row in the present state has no effect. What a row asks
 for is done by the module that makes the move: endpointing.py moves the user, replies.py and interruption.py the agent.
-The coupling is one way: the end of the user's turn has the agent start, at once if it is idle, or else when the reply
-under way has been heard. The states that prepare replies ahead and that wait for tools are further rows of `AGENT`.
+The user's part moves the agent's: the end of a turn has it start, at once if it is idle or has prepared the reply, or
+else when the reply under way has been heard; a pause has it prepare one; speech into a reply stops it.
 
 Source: the states that the Step-Audio report names Silence, UserSpeaking, UserPaused and BotReplying.
 """
@@ -34,15 +34,22 @@ class AgentState(StrEnum):
     """What the agent does."""
 
     IDLE = "Idle"
+    SPECULATING = "Speculating"
     REPLYING = "Replying"
+    TOOL_RUNNING = "ToolRunning"
 
 
 class AgentMove(StrEnum):
     """What changes it."""
 
+    PREPARE = "the user pauses"
+    DISCARD = "the user goes on"
     START = "a turn is answered"
+    CALL = "the model calls functions"
+    ANSWERED = "every call is over"
     HEARD = "the reply was heard"
     STOP = "the reply is stopped"
+    RESUME = "the reply goes on"
 
 
 S = TypeVar("S", UserState, AgentState)
@@ -71,8 +78,15 @@ USER: Final[tuple[Row[UserState, UserMove], ...]] = (
 
 AGENT: Final[tuple[Row[AgentState, AgentMove], ...]] = (
     Row(AgentState.IDLE, AgentMove.START, AgentState.REPLYING, "start the reply; `reply_started`"),
+    Row(AgentState.IDLE, AgentMove.PREPARE, AgentState.SPECULATING, "start a reply that nobody hears of"),
+    Row(AgentState.SPECULATING, AgentMove.DISCARD, AgentState.IDLE, "cancel the prepared reply's work"),
+    Row(AgentState.SPECULATING, AgentMove.START, AgentState.REPLYING, "`reply_started`; send what was prepared"),
+    Row(AgentState.REPLYING, AgentMove.CALL, AgentState.TOOL_RUNNING, "`tool_call_requested`; run the functions"),
     Row(AgentState.REPLYING, AgentMove.HEARD, AgentState.IDLE, "end the turn; start the next one that waits"),
     Row(AgentState.REPLYING, AgentMove.STOP, AgentState.IDLE, "cancel the reply's work; learn what was heard"),
+    Row(AgentState.TOOL_RUNNING, AgentMove.ANSWERED, AgentState.REPLYING, "`tool_call_ended`; go on with the results"),
+    Row(AgentState.TOOL_RUNNING, AgentMove.STOP, AgentState.IDLE, "as in Replying; cancel the calls"),
+    Row(AgentState.IDLE, AgentMove.RESUME, AgentState.REPLYING, "take the stopped reply up; `reply_resumed`"),
 )
 
 _USER: Final = {(row.state, row.move): row.after for row in USER}
@@ -94,7 +108,17 @@ def as_markdown() -> str:
     return "\n\n".join([_drawn("user", USER), _drawn("agent", AGENT)]) + "\n"
 
 
+def as_diagrams() -> str:
+    """Draw both machines as Mermaid diagrams, for the documents."""
+    return "\n\n".join([_diagram(UserState.SILENCE, USER), _diagram(AgentState.IDLE, AGENT)]) + "\n"
+
+
 def _drawn(who: str, rows: tuple[Row[S, M], ...]) -> str:
     lines = [f"| {who} | when | becomes | and |", "|---|---|---|---|"]
     lines += [f"| {row.state} | {row.move} | {row.after} | {row.asks} |" for row in rows]
     return "\n".join(lines)
+
+
+def _diagram(first: str, rows: tuple[Row[S, M], ...]) -> str:
+    arrows = "".join(f"    {row.state} --> {row.after}: {row.move}\n" for row in rows)
+    return f"```mermaid\nstateDiagram-v2\n    direction LR\n    [*] --> {first}\n{arrows}```"

@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from services.orchestrator.conversation.options import Options
 from services.orchestrator.conversation.record import Message, Role, UtteranceSpeech
 from services.orchestrator.ports.rooms import ChatMessage, ChatModel, SpeechTokens
+from services.shared.errors import StepAudioError
 
 TokensOf = Callable[[int], Awaitable[tuple[int, ...]]]
 """The speech tokens of an utterance, when they are there."""
@@ -25,8 +26,10 @@ async def read_messages(messages: Sequence[Message], tokens_of: TokensOf) -> tup
         content = message.content
         if isinstance(content, UtteranceSpeech):
             read.append(ChatMessage(message.role, SpeechTokens(await tokens_of(content.utterance))))
-        else:
+        elif isinstance(content, str):
             read.append(ChatMessage(message.role, content))
+        else:
+            raise StepAudioError("the prompt has no form yet for calls of functions")
     return tuple(read)
 
 

@@ -167,6 +167,7 @@ class Session:
         self._deadlines.set(_Deadline.IDLE, now_s + self._limits.max_idle_s)
         self._touched_s, self._is_token_confirmed = now_s, False
         self._opening = opening
+        self.work.traceparent = opening.traceparent
         self._stream = Stream(
             self,
             session_id=self.identity.session_id,

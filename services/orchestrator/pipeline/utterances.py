@@ -42,6 +42,7 @@ class SpokenUtterance:
     Attributes:
         end_sample: position after its last sample; None while it is open.
         cursor: position of the next sample that the tokenizer is given.
+        finished_s: from when to when, in monotonic seconds, its last tokens were asked for.
     """
 
     def __init__(
@@ -56,6 +57,7 @@ class SpokenUtterance:
     ) -> None:
         self.end_sample: int | None = None
         self.cursor = first_sample
+        self.finished_s = (0.0, 0.0)
         self._settled = first_sample
         self._audio = audio
         self._stream = tokenizer.listen(work)
@@ -69,7 +71,6 @@ class SpokenUtterance:
         self._error: StepAudioError | None = None
         self._requests = 0
         self._total_s = 0.0
-        self._finish_s = 0.0
 
     def settle(self, sample: int) -> None:
         """Audio before this sample belongs to it whatever comes; it costs a comparison."""
@@ -93,6 +94,11 @@ class SpokenUtterance:
         if self._error is not None:
             raise self._error
         return self._tokens
+
+    @property
+    def _finish_s(self) -> float:
+        begun_s, ended_s = self.finished_s
+        return ended_s - begun_s
 
     @property
     def work(self) -> RoomWork:
@@ -147,5 +153,5 @@ class SpokenUtterance:
         except TimeoutError as error:
             raise DeadlineExceededError(f"the tokenizer gave no tokens within {self._limits.tokens_s:g} s") from error
         finally:
-            self._finish_s = self._clock() - begun_s
+            self.finished_s = begun_s, self._clock()
             self._total_s += self._finish_s

@@ -41,6 +41,9 @@ class SessionWork:
         shared: what all sessions have.
         lead_s: how far the audio that was sent runs ahead of what was heard.
         tell: takes events for the core.
+
+    Attributes:
+        traceparent: W3C trace context of the session's newest call, which new work belongs to.
     """
 
     def __init__(
@@ -52,6 +55,7 @@ class SessionWork:
         lead_s: Callable[[], float],
         tell: Callable[[Event], None],
     ) -> None:
+        self.traceparent = ""
         self._session_id = session_id
         self._shared = shared
         self._tell = tell
@@ -89,7 +93,7 @@ class SessionWork:
             audio,
             first_sample,
             tokenizer=self._shared.rooms.tokenizer,
-            work=Work(),
+            work=Work(traceparent=self.traceparent),
             limits=self._shared.limits,
             clock=self._shared.clock,
         )
@@ -111,7 +115,7 @@ class SessionWork:
 
     def start_reply(self, effect: StartReply) -> None:
         """Work out a reply; reports text and audio, then ReplyMade, ReplyFailed or ReplyStopped."""
-        trace = self._shared.observer.reply(self._session_id, effect.reply)
+        trace = self._shared.observer.reply(self._session_id, effect.reply, self.traceparent)
         meter = Meter(self._shared.clock, trace)
         task = self._group.create_task(self._reply(effect, meter, trace.traceparent))
         self._replies[effect.reply] = task

@@ -122,7 +122,10 @@ def find_graphs(cache: Path, room: str, key: str) -> GraphFolder:
     """
     path = _folder(cache, room, key)
     if not path.is_dir():
-        raise MissingFileError(f"{path} does not exist: the graphs of this checkpoint and code were not exported")
+        raise MissingFileError(
+            f"{path} does not exist: the graphs of this checkpoint and code were not exported; "
+            f"run `python -m services.{room}.engine` with this checkpoint and cache"
+        )
     manifest = read_json(path / MANIFEST_FILE)
     try:
         return _parse(path, manifest)

@@ -35,6 +35,9 @@ FIRST_AUDIO = FirstAudioBreakdown(
 )
 
 
+CALLER = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+
+
 class Counted:
     """Metrics and a look at their values."""
 
@@ -101,7 +104,7 @@ def test_a_reply_is_one_span_with_a_span_for_each_request_at_its_own_time(counte
     exporter, provider = InMemorySpanExporter(), TracerProvider(shutdown_on_exit=False)
     provider.add_span_processor(SimpleSpanProcessor(exporter))
     observer = TelemetryObserver(counted.metrics, OtelTraces(provider), wall_offset_s=1_000)
-    reply = observer.reply("s", ReplyId(turn=3, epoch=2))
+    reply = observer.reply("s", ReplyId(turn=3, epoch=2), CALLER)
     assert reply.traceparent.startswith("00-")
     reply.stage(RoomName.TTS, 5.0, 5.25)
     reply.end(RoomUnavailableError("gone"))
@@ -110,6 +113,8 @@ def test_a_reply_is_one_span_with_a_span_for_each_request_at_its_own_time(counte
     assert (room.start_time, room.end_time) == (1_005_000_000_000, 1_005_250_000_000)
     assert room.parent is not None
     assert room.parent.span_id == turn.context.span_id
+    assert turn.parent is not None
+    assert f"00-{turn.parent.trace_id:032x}-{turn.parent.span_id:016x}-01" == CALLER
     assert turn.attributes == {"session": "s", "turn": 3, "epoch": 2}
     assert not turn.status.is_ok
 

@@ -42,9 +42,22 @@ class Talk:
     """Drives the core and keeps all its effects."""
 
     def __init__(
-        self, options: Options | None = None, *, history: tuple[Message, ...] = (), past: Past | None = None
+        self,
+        options: Options | None = None,
+        *,
+        history: tuple[Message, ...] = (),
+        past: Past | None = None,
+        seed: int | None = None,
+        resumes_replies: bool = False,
     ) -> None:
-        self.state: State = begin(options or Options(), reply_rate_hz=RATE_HZ, history=history, past=past)
+        self.state: State = begin(
+            options or Options(),
+            reply_rate_hz=RATE_HZ,
+            history=history,
+            past=past,
+            seed=seed,
+            resumes_replies=resumes_replies,
+        )
         self.now_s = 100.0
         self.heard = self.state.ears.end_sample
         self.effects: list[Effect] = []
@@ -58,6 +71,11 @@ class Talk:
     def wait(self, ms: int) -> None:
         """Time passes."""
         self.now_s += ms / 1000
+
+    def later(self, ms: int) -> "Talk":
+        """Time passes, and the talk goes on."""
+        self.wait(ms)
+        return self
 
     def audio(self, ms: int, probability: float) -> tuple[Effect, ...]:
         """The user's audio in real time, whole frames."""
@@ -116,19 +134,20 @@ class Talk:
         characters: int,
         *,
         reply: ReplyId | None = None,
+        samples: object = b"samples",
         marks: FirstAudioMarks | None = None,
     ) -> tuple[Effect, ...]:
         """The work brings samples."""
-        event = ReplyAudioMade(self.now_s, reply or self.live, first, end, characters, b"samples", marks)
+        event = ReplyAudioMade(self.now_s, reply or self.live, first, end, characters, samples, marks)
         return self.tell(event)
 
     def made(self, reply: ReplyId | None = None) -> tuple[Effect, ...]:
         """The work is done."""
         return self.tell(ReplyMade(self.now_s, reply or self.live, WORK))
 
-    def failed(self, error: StepAudioError) -> tuple[Effect, ...]:
+    def failed(self, error: StepAudioError, reply: ReplyId | None = None) -> tuple[Effect, ...]:
         """The work has failed."""
-        return self.tell(ReplyFailed(self.now_s, self.live, error, WORK))
+        return self.tell(ReplyFailed(self.now_s, reply or self.live, error, WORK))
 
     def stopped(self, reply: ReplyId) -> tuple[Effect, ...]:
         """The cancelled work has let go."""
@@ -138,6 +157,12 @@ class Talk:
         """The work brings a whole reply at once."""
         effects = self.make_text(text) + self.make_audio(0, ms, len(text))
         return effects + self.made()
+
+    def reply_from(self, first: int, text: str, ms: int = 1000) -> tuple[Effect, ...]:
+        """The work brings the rest of a reply at once."""
+        effects = self.make_text(text)
+        assert self.state.live is not None
+        return effects + self.make_audio(first, first + ms, len(self.state.live.text)) + self.made()
 
     def heard_all(self) -> tuple[Effect, ...]:
         """The client has heard the live reply to its end."""

@@ -1,6 +1,7 @@
 """Any sequence of events: the promises hold, nothing raises, and a conversation that is let end does end."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -8,10 +9,13 @@ from hypothesis import strategies as st
 
 from services.orchestrator.conversation import StreamState, playout_lead_s
 from services.orchestrator.conversation.effects import (
+    AskTurnModel,
     CancelReply,
     CommitTurn,
     Effect,
     EndStream,
+    ResumeReply,
+    RunTool,
     SetTimer,
     StartReply,
     Transcribe,
@@ -28,17 +32,27 @@ from services.orchestrator.conversation.events import (
     Playback,
     ReplyFailed,
     ReplyId,
+    ReplyTakenUp,
     Resumed,
+    SpeculationAllowed,
     Timer,
     TimeReached,
+    ToolAnswered,
+    ToolCallMade,
     Transcribed,
+    TurnJudged,
 )
 from services.orchestrator.conversation.options import (
+    BargeInOptions,
     EndpointingMode,
     EndpointingOptions,
     Options,
+    SpeculationOptions,
+    Tool,
+    ToolExecutor,
     TurnTakingOptions,
 )
+from services.orchestrator.conversation.record import ToolCall
 from services.shared.errors import GenerationError
 from tests.orchestrator.conversation.talk import WORK, Talk
 from tests.orchestrator.conversation.witness import Witness
@@ -53,12 +67,34 @@ def options(mode: EndpointingMode) -> Options:
     return Options(turn_taking=taking)
 
 
+def rich_options(size: int = 0) -> Options:
+    """Everything that can be asked for, or most of it."""
+    plain = options(EndpointingMode.TURN_MODEL if size % 2 else EndpointingMode.SILENCE)
+    quick = EndpointingOptions(64, 160, 320, adapt_to_caller=True, one_word_silence_ms=64, spelling_silence_ms=500)
+    barge_in = BargeInOptions(True, 64, ignore_back_channels=size % 3 > 0, false_interruption_ms=200 * (size % 5 > 0))
+    taking = replace(
+        plain.turn_taking,
+        while_idle=quick,
+        while_replying=quick,
+        while_tool_running=quick,
+        barge_in=barge_in,
+        speculation=SpeculationOptions(enabled=True, max_per_turn=3),
+    )
+    tools = (Tool("near", "n", timeout_ms=900), Tool("far", "f", executor=ToolExecutor.MCP_SERVER, timeout_ms=700))
+    return replace(plain, turn_taking=taking, tools=tools, partial_transcripts=size % 2 > 0)
+
+
 class World(Talk):
     """A client and a server's work that answer what they are asked, as late as the test likes, and lie when told to."""
 
-    def __init__(self) -> None:
-        super().__init__(options(EndpointingMode.SILENCE))
+    def __init__(self, chosen: Options | None = None, *, resumes_replies: bool = False) -> None:
+        super().__init__(chosen or options(EndpointingMode.SILENCE), resumes_replies=resumes_replies)
         self.witness = Witness()
+        self.to_take_up: list[ReplyId] = []
+        self.to_judge: list[AskTurnModel] = []
+        self.to_write: list[Transcribe] = []
+        self.to_run: list[str] = []
+        self.call_ids = 0
         self.working: list[ReplyId] = []
         self.cancelled: list[ReplyId] = []
         self.to_transcribe: list[int] = []
@@ -82,9 +118,17 @@ class World(Talk):
         match effect:
             case StartReply():
                 self.working.append(effect.reply)
+            case ResumeReply():
+                self.to_take_up.append(effect.reply)
             case CancelReply():
-                self.working.remove(effect.reply)
+                (self.working if effect.reply in self.working else self.to_take_up).remove(effect.reply)
                 self.cancelled.append(effect.reply)
+            case AskTurnModel():
+                self.to_judge.append(effect)
+            case RunTool():
+                self.to_run.append(effect.call.call_id)
+            case Transcribe(end_sample=int()):
+                self.to_write.append(effect)
             case Transcribe():
                 self.to_transcribe.append(effect.utterance)
             case CommitTurn():
@@ -99,10 +143,48 @@ class World(Talk):
             self.make_text(WORDS[: 1 + size % len(WORDS)], self.working[-1])
 
     def bring_audio(self, size: int) -> None:
-        live = self.state.live
-        if live is not None and self.working:
+        live, ahead = self.state.live, self.state.ahead.speculation
+        if ahead is not None and ahead.reply in self.working:
+            made = ahead.end_sample
+            self.make_audio(made, made + 1 + size * 20, size % 9, reply=ahead.reply, samples=ahead.reply)
+        elif live is not None and live.reply in self.working:
             sent = live.playout.sent_samples
-            self.make_audio(sent, sent + 1 + size * 20, live.playout.spoken_characters + size % 9, reply=live.reply)
+            spoken = live.playout.spoken_characters + size % 9
+            self.make_audio(sent, sent + 1 + size * 20, spoken, reply=live.reply, samples=live.reply)
+
+    def call(self, size: int) -> None:
+        if self.working:
+            self.call_ids += size % 5 > 0
+            name, problem = ("near", "far", "no such")[size % 3], "malformed" if size % 7 == 0 else ""
+            call = ToolCall(f"c{self.call_ids}", name, "{}")
+            self.tell(ToolCallMade(self.now_s, self.working[-1], call, problem))
+
+    def answer(self, size: int) -> None:
+        if self.to_run and size % 2:
+            self.tell(ToolAnswered(self.now_s, self.to_run.pop(0), "sun", is_error=size % 3 == 0))
+        else:
+            self.tell(ToolAnswered(self.now_s, f"c{max(0, self.call_ids - size % 3)}", "rain", from_client=True))
+
+    def take_up(self, size: int) -> None:
+        if self.to_take_up:
+            reply = self.to_take_up.pop(0)
+            if size % 4 == 1:
+                self.tell(ReplyFailed(self.now_s, reply, GenerationError("none"), WORK))
+                return
+            if size % 4:
+                self.working.append(reply)
+            self.tell(ReplyTakenUp(self.now_s, reply, can_go_on=size % 4 > 0, spoken_characters=size % 9))
+
+    def judge(self, size: int) -> None:
+        if self.to_judge:
+            asked = self.to_judge.pop(0)
+            self.tell(TurnJudged(self.now_s, asked.utterance, asked.end_sample, size % 3 / 2))
+
+    def write_down(self, size: int) -> None:
+        if self.to_write:
+            asked = self.to_write.pop(size % len(self.to_write))
+            text = ("", "mm-hm", "stop now", "yes", "a b c", "嗯嗯")[size % 6]
+            self.tell(Transcribed(self.now_s, asked.utterance, text, is_final=False, end_sample=asked.end_sample or 0))
 
     def finish(self, size: int) -> None:
         if self.working:
@@ -169,7 +251,9 @@ class World(Talk):
                 break
             self.bring_text(9)
             self.bring_audio(9)
-            for act in (self.finish, self.let_go, self.transcribe, self.commit, self.time_passes):
+            for act in (self.take_up, self.finish, self.let_go, self.transcribe, self.commit, self.time_passes):
+                act(6)
+            for act in (self.write_down, self.judge):
                 act(5)
         assert self.state.has_ended
         assert not self.state.utterances
@@ -197,13 +281,35 @@ ACTS: dict[str, Callable[[World, int], object]] = {
     "time": World.time_passes,
     "lie": World.lie,
 }
+RICH_ACTS: dict[str, Callable[[World, int], object]] = {
+    **ACTS,
+    "choose": lambda world, size: world.tell(OptionsChanged(world.now_s, rich_options(size))),
+    "budget": lambda world, size: world.tell(SpeculationAllowed(world.now_s, is_allowed=size % 3 > 0)),
+    "call": World.call,
+    "answer": World.answer,
+    "take up": World.take_up,
+    "judge": World.judge,
+    "write down": World.write_down,
+}
 OFTEN = ["speak", "hush", "hush", "write", "text", "audio", "audio", "finish", "hear", "time", "let go"]
-STEPS = st.lists(st.tuples(st.sampled_from([*ACTS, *OFTEN]), st.integers(0, 60)), max_size=60)
+RICH_OFTEN = [*OFTEN, "speak", "hush", "call", "answer", "take up", "write down", "finish", "let go", "time", "time"]
+Steps = list[tuple[str, int]]
 
 
-@settings(max_examples=300)
+def read(acts: list[str]) -> Callable[[bytes], Steps]:
+    """Acts and their sizes from pairs of bytes, which are drawn much faster than lists."""
+    return lambda drawn: [
+        (acts[act % len(acts)], size % 61) for act, size in zip(drawn[::2], drawn[1::2], strict=False)
+    ]
+
+
+RICH_STEPS = st.binary(min_size=24, max_size=160).map(read([*RICH_ACTS, *RICH_OFTEN]))
+STEPS = st.binary(min_size=24, max_size=160).map(read([*ACTS, *OFTEN]))
+
+
+@settings(max_examples=2500)
 @given(STEPS)
-def test_every_promise_holds_and_every_turn_ends_whatever_happens(steps: list[tuple[str, int]]) -> None:
+def test_every_promise_holds_and_every_turn_ends_whatever_happens(steps: Steps) -> None:
     world = World()
     for act, size in steps:
         ACTS[act](world, size)
@@ -212,11 +318,23 @@ def test_every_promise_holds_and_every_turn_ends_whatever_happens(steps: list[tu
     assert all(turn.turn_ended for turn in world.witness.turns.values())
 
 
-@settings(max_examples=100)
-@given(STEPS, STEPS)
-def test_a_session_that_is_closed_at_any_moment_keeps_all_its_turns_and_ends(
-    steps: list[tuple[str, int]], late: list[tuple[str, int]]
+@settings(max_examples=6500)
+@given(RICH_STEPS, st.integers(0, 30), st.booleans())
+def test_with_everything_asked_for_no_old_epoch_and_no_discarded_reply_is_ever_heard(
+    steps: Steps, size: int, resumes: bool
 ) -> None:
+    world = World(rich_options(size), resumes_replies=resumes)
+    for act, extent in steps:
+        RICH_ACTS[act](world, extent)
+    world.drain()
+    assert len(world.witness.committed) == len(world.witness.turns)
+    assert all(turn.turn_ended for turn in world.witness.turns.values())
+    assert world.witness.calls.keys() == world.witness.ended_calls
+
+
+@settings(max_examples=500)
+@given(STEPS, STEPS)
+def test_a_session_that_is_closed_at_any_moment_keeps_all_its_turns_and_ends(steps: Steps, late: Steps) -> None:
     world = World()
     for act, size in steps:
         ACTS[act](world, size)
@@ -229,9 +347,9 @@ def test_a_session_that_is_closed_at_any_moment_keeps_all_its_turns_and_ends(
     assert len(world.witness.committed) == len(world.witness.turns)
 
 
-@settings(max_examples=100)
+@settings(max_examples=500)
 @given(STEPS)
-def test_after_the_end_of_input_no_turn_begins_that_was_not_asked_for(steps: list[tuple[str, int]]) -> None:
+def test_after_the_end_of_input_no_turn_begins_that_was_not_asked_for(steps: Steps) -> None:
     world = World()
     world.text("first")
     world.end_input()

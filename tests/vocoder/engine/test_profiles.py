@@ -69,7 +69,7 @@ def test_every_pass_of_a_stream_is_within_the_ranges(
     voice = VoiceFeatures(
         np.zeros(int(voice_s * 41.6667), np.int64), np.zeros((frames, 80), np.float32), np.ones(192, np.float32)
     )
-    tokens, place = np.zeros(2500 if push_tokens > 1 else 400, np.int64), 0
+    tokens, place = np.zeros(1500 if push_tokens > 1 else 300, np.int64), 0
     streamer, state = Streamer(flow, hift, StreamSettings()), initial_state(0)
     while place < len(tokens):
         final = place + push_tokens >= len(tokens)

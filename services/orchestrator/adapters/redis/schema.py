@@ -23,11 +23,13 @@ from functools import cache
 from typing import Any, Final, Generic, NoReturn, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from services.orchestrator.conversation.options import Options
-from services.orchestrator.conversation.record import Message, UtteranceSpeech
+from services.orchestrator.conversation.record import Message, ToolCall, ToolResult, UtteranceSpeech
 from services.orchestrator.ports.store import Consent, KeptTurn, OpenTurn, StreamFormats
 from services.shared.errors import StepAudioError
 
 VERSION: Final = 1
+_NEVER_KEPT: Final = (types.NoneType, UtteranceSpeech, ToolCall, ToolResult)
+"""Beside text, what a context may hold for as long as a reply is worked out."""
 _Value = TypeVar("_Value")
 
 
@@ -107,10 +109,10 @@ def _fields(kind: type) -> Mapping[str, Any]:
 
 
 def _choice(kind: Any) -> tuple[Any, bool]:
-    """The type behind `X | None`, and whether None may be. Speech in the context is never kept, so it is no choice."""
+    """The type behind `X | None`, and whether None may be. What is never kept is no choice."""
     if get_origin(kind) not in (Union, types.UnionType):
         return kind, False
-    (only,) = [part for part in get_args(kind) if part not in (types.NoneType, UtteranceSpeech)]
+    (only,) = [part for part in get_args(kind) if part not in _NEVER_KEPT]
     return only, types.NoneType in get_args(kind)
 
 
