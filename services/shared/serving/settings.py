@@ -19,14 +19,10 @@ class RoomSettings(BaseSettings):
         dtype: of the language models and the flow; the release runs them in bfloat16.
         threads: threads of every network; more than one helps only on an idle machine.
         max_batch: replies that a language model generates at the same time.
-<<<<<<< HEAD
-        engine: what computes. ONNX Runtime, alone or with TensorRT where that can, is for the networks of the
-            tokenizer and the vocoder; a room that does not have the engine named uses torch.
-        graph_cache: folder of exported graphs for ONNX Runtime, made by `python -m services.<room>.engine`.
-=======
-        engine: what generates for the language models; the settings that follow, up to graphs, are of vllm alone, and
-            `VllmOptions` says what they mean.
->>>>>>> main
+        engine: what computes; a room that does not have the engine named uses torch. `vllm` is for the language models:
+            the settings that follow, up to graphs, are of it alone, and `VllmOptions` says what they mean.
+            `onnxruntime`, alone or with TensorRT where that can, is for the networks of the tokenizer and the vocoder.
+        graph_cache: folder of exported graphs for onnxruntime, made by `python -m services.<room>.engine`.
         log_level: from which on events are logged.
         otlp_endpoint: URL of the collector's gRPC receiver of traces; empty for no traces.
     """
@@ -38,11 +34,7 @@ class RoomSettings(BaseSettings):
     dtype: Literal["float32", "bfloat16"] = "float32"
     threads: int = Field(default=1, ge=1, le=256)
     max_batch: int = Field(default=8, ge=1, le=1024)
-<<<<<<< HEAD
-    engine: Literal["torch", "onnxruntime", "onnxruntime-tensorrt"] = "torch"
-    graph_cache: Path = Path("out/graphs")
-=======
-    engine: Literal["torch", "vllm"] = "torch"
+    engine: Literal["torch", "vllm", "onnxruntime", "onnxruntime-tensorrt"] = "torch"
     weights: Literal["stored", "fp8"] = "stored"
     context_tokens: int = Field(default=0, ge=0)
     tensor_parallel: int = Field(default=1, ge=1, le=64)
@@ -51,7 +43,7 @@ class RoomSettings(BaseSettings):
     kv_cache_mib: int = Field(default=0, ge=0)
     prefill_tokens: int = Field(default=2048, ge=16, le=65_536)
     graphs: bool = True
->>>>>>> main
+    graph_cache: Path = Path("out/graphs")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     otlp_endpoint: str = Field(default="", pattern=r"^(https?://.+)?$")
 
