@@ -16,7 +16,7 @@ setup: $(STAMP) ## make .venv with everything pinned in requirements.lock
 
 $(STAMP): pyproject.toml requirements.lock
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --constraint requirements.lock --editable '.[api,local,test,lint,k8s]'
+	$(BIN)/pip install --quiet --constraint requirements.lock --editable '.[api,local,test,lint,k8s,monitoring]'
 	@touch $@
 
 .PHONY: demo
@@ -73,6 +73,17 @@ checkov: setup ## look for weak places in the rendered chart (minutes)
 	$(PYTHON) -m venv .venv-checkov && .venv-checkov/bin/pip install --quiet checkov==3.3.30 && mkdir -p out/chart
 	for p in nano a800x4 h800x8 h200x4 multi-node; do "$$($(BIN)/python -m helm.tools)" template voice helm/stepaudio --values helm/stepaudio/values/$$p.yaml > out/chart/$$p.yaml || exit 1; done
 	.venv-checkov/bin/checkov --config-file helm/checkov.yaml --directory out/chart
+
+.PHONY: promtool
+promtool: out/tools/usr/bin/promtool ## fetch promtool and Prometheus for the tests that need them
+
+out/tools/usr/bin/promtool:
+	mkdir -p out/tools && cd out/tools && apt-get download --quiet prometheus
+	dpkg-deb --extract out/tools/prometheus_*.deb out/tools
+
+.PHONY: monitoring
+monitoring: setup ## generate the rules of objectives and the dashboards
+	$(BIN)/python -m monitoring
 
 .PHONY: images
 images: ## build the images that need no GPU; PYTHON_DIGEST names the base

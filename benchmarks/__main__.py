@@ -10,6 +10,9 @@ BENCHMARKS = (
     "segmented_agreement",
     "rooms_over_triton",
     "nano_version0",
+    "first_audio",
+    "orchestrator",
+    "load",
     "nano",
 )
 

@@ -1,5 +1,6 @@
 """What every benchmark shares: the line about the machine, a Markdown table, and timing by turns."""
 
+import math
 import os
 import platform
 import statistics
@@ -27,6 +28,12 @@ def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     """A Markdown table."""
     lines = [header, ["---"] * len(header), *rows]
     return "\n".join("| " + " | ".join(str(cell) for cell in line) + " |" for line in lines)
+
+
+def percentile(values: Sequence[float], share: float) -> float:
+    """The value that so many per cent of all do not exceed; of no values, NaN."""
+    ordered = sorted(values)
+    return ordered[max(0, math.ceil(share / 100 * len(ordered)) - 1)] if ordered else math.nan
 
 
 def by_turns(

@@ -25,6 +25,8 @@ from services.shared.errors import MissingFileError, RoomUnavailableError
 WHEEL: Final = "nvidia-pytriton"
 _LOOPBACK: Final = "127.0.0.1"
 _GRACE_S: Final = 5.0
+_FIRST_FLOW_STEPS: Final = "4"
+"""On a CPU a step of the flow takes long; with the nano checkpoint these few sound alike (docs/measurements.md)."""
 _LOAD_FAILURE: Final = re.compile(r"failed to load '(\w+)' version \d+: \w+: (.*?)(?:\\n|\"?$)", re.MULTILINE)
 """How the server's log tells why a model could not be loaded; the traceback behind it stays in the log."""
 _PORTS: Final = range(20_000, 32_768)
@@ -192,6 +194,7 @@ def _environment(backend: Backend, settings: LocalSettings) -> dict[str, str]:
         "LD_LIBRARY_PATH": f"{backend.libraries}:{sysconfig.get_config_var('LIBDIR')}",
         "STEPAUDIO_CHECKPOINTS": str(settings.checkpoints.resolve()),
         "STEPAUDIO_THREADS": threads,
+        "STEPAUDIO_FIRST_FLOW_STEPS": os.environ.get("STEPAUDIO_FIRST_FLOW_STEPS", _FIRST_FLOW_STEPS),
         "OMP_NUM_THREADS": threads,
         "PYTHONDONTWRITEBYTECODE": "1",
     }

@@ -17,7 +17,7 @@ from services.shared.graphs.session import GraphSession
 from services.shared.graphs.spec import GraphSpec
 from services.vocoder import graphs
 from services.vocoder.config import MEL_CHANNELS, load_config
-from services.vocoder.flow.model import Flow, euler_grid
+from services.vocoder.flow.model import EULER_STEPS, Flow, euler_grid
 from services.vocoder.hift.model import HiFT
 
 
@@ -36,11 +36,15 @@ class OnnxFlow(Flow):
         self.spk_embed_affine_layer = loaded.spk_embed_affine_layer
         self.length_regulator = loaded.length_regulator
         self._encoder, self._conditions, self._step = encoder, conditions, step
-        steps, lengths = euler_grid(loaded.config.time_schedule)
         with torch.inference_mode():
-            times = loaded.estimator.times(steps.to(self.device))
-        self._times = [torch.cat(time, dim=1).t().contiguous() for time in times]  # each [levels, C]
-        self._lengths = list(lengths.to(self.device).split(1))  # each [1]
+            self._grids = {count: self._grid(loaded, count) for count in range(1, EULER_STEPS + 1)}
+
+    def _grid(self, loaded: Flow, count: int) -> list[tuple[Tensor, Tensor]]:
+        """Of each of so many steps, the time [levels, C] and the length [1]."""
+        steps, lengths = euler_grid(loaded.config.time_schedule, count)
+        times = loaded.estimator.times(steps.to(self.device))
+        rows = [torch.cat(time, dim=1).t().contiguous() for time in times]
+        return list(zip(rows, lengths.to(self.device).split(1), strict=True))
 
     def encode(self, ids: Tensor) -> Tensor:
         """As `Flow.encode`."""
@@ -48,7 +52,9 @@ class OnnxFlow(Flow):
         self._encoder.run({"ids": ids}, {"rows": rows})
         return rows
 
-    def integrate(self, noise: Tensor, mu: Tensor, speaker: Tensor, known: Tensor) -> Tensor:
+    def integrate(
+        self, noise: Tensor, mu: Tensor, speaker: Tensor, known: Tensor, *, count: int = EULER_STEPS
+    ) -> Tensor:
         """As `Flow.integrate`."""
         B, _, T = noise.shape
         shape = (2 * B, self.config.estimator.channels, T)
@@ -56,7 +62,7 @@ class OnnxFlow(Flow):
         self._conditions.run({"mu": mu, "speaker": speaker, "known": known}, share)
         state, following = noise.contiguous(), torch.empty_like(noise, memory_format=torch.contiguous_format)
         spare = torch.empty_like(following)  # the caller's noise is never written
-        for time, length in zip(self._times, self._lengths, strict=True):
+        for time, length in self._grids[count]:
             self._step.run({"state": state, **share, "time": time, "length": length}, {"next_state": following})
             state, following, spare = following, spare, following
         return state

@@ -102,6 +102,9 @@ OWN: Final[Mapping[str, Values]] = {
         "network": {"enabled": False},
         "orchestrator": {"ray": {"autoscaling": False, "tokenAuth": False, "gcsFaultTolerance": False}},
     },
+    "monitored": {
+        "monitoring": {"enabled": True, "labels": {"release": "kube-prometheus-stack"}, "intervalSeconds": 30},
+    },
     "placed": {
         "nameOverride": "voice",
         "extraLabels": {"cost-centre": "speech"},

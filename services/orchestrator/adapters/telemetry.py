@@ -11,7 +11,7 @@ It measures nothing itself but the store: a turn's times are those of its record
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Final
+from typing import Final, Protocol
 
 from services.orchestrator.conversation.events import ReplyId
 from services.orchestrator.conversation.options import Options
@@ -35,6 +35,30 @@ from services.shared.telemetry.tracing import Attributes, Span, Traces
 
 _LOG: Final = logging.getLogger(__name__)
 _TURN: Final = "turn"
+
+
+class OpenSessions(Protocol):
+    """What is asked of a replica's sessions whenever its metrics are read."""
+
+    @property
+    def open_sessions(self) -> int:
+        """Sessions that live here."""
+
+    @property
+    def attached_streams(self) -> int:
+        """Those that have a client now."""
+
+    @property
+    def is_draining(self) -> bool:
+        """Whether no new session is taken."""
+
+
+def follow_sessions(metrics: Metrics, sessions: OpenSessions, *, max_sessions: int) -> None:
+    """Have the gauges of sessions show what a replica has whenever they are read."""
+    metrics.follow(catalogue.OPEN_SESSIONS, lambda: sessions.open_sessions)
+    metrics.follow(catalogue.ATTACHED_SESSIONS, lambda: sessions.attached_streams)
+    metrics.follow(catalogue.DRAINING_SESSIONS, lambda: sessions.open_sessions if sessions.is_draining else 0)
+    metrics.follow(catalogue.MAX_SESSIONS, lambda: max_sessions)
 
 
 class TelemetryObserver:
@@ -78,6 +102,7 @@ class TelemetryObserver:
         count(catalogue.REPLY_AUDIO, metrics.reply_audio_ms / 1000)
         count(catalogue.HEARD_AUDIO, metrics.heard_audio_ms / 1000)
         count(catalogue.UNDERRUNS, metrics.playout_underruns)
+        count(catalogue.UNDERRUN_TURNS, min(metrics.playout_underruns, 1))
         with log_context(session=session_id, turn=record.number):
             _LOG.info("turn ended", extra=_told_of(record))
 

@@ -100,6 +100,8 @@ _STORE_S: Final = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 1.0,
 
 OPEN_SESSIONS: Final = _gauge("open_sessions", "Sessions that live here, those that wait for their client included.")
 ATTACHED_SESSIONS: Final = _gauge("attached_sessions", "Sessions that have a client now.")
+DRAINING_SESSIONS: Final = _gauge("draining_sessions", "Sessions that a replica still has while it drains; else 0.")
+MAX_SESSIONS: Final = _gauge("max_sessions", "Sessions that this replica takes at most.")
 BEGUN_SESSIONS: Final = _counter(
     "begun_sessions_total", "Sessions that this replica took up, new or resumed.", how=SESSION_BEGINNINGS
 )
@@ -132,6 +134,7 @@ USER_AUDIO: Final = _counter("user_audio_seconds_total", "The users' utterances,
 REPLY_AUDIO: Final = _counter("reply_audio_seconds_total", "Replies that were sent, in seconds of audio.")
 HEARD_AUDIO: Final = _counter("heard_audio_seconds_total", "Replies as far as they were heard, in seconds of audio.")
 UNDERRUNS: Final = _counter("playout_underruns_total", "How often a player ran dry within a reply.")
+UNDERRUN_TURNS: Final = _counter("underrun_turns_total", "Turns in whose reply the player ran dry at least once.")
 ERRORS: Final = _counter(
     "errors_total", "Calls of the public API that ended with an error, by its reason.", reason=error_reasons()
 )
@@ -146,6 +149,8 @@ LOOP_TASKS: Final = _gauge("event_loop_tasks", "Tasks of that event loop: more t
 ORCHESTRATOR_METRICS: Final = (
     OPEN_SESSIONS,
     ATTACHED_SESSIONS,
+    DRAINING_SESSIONS,
+    MAX_SESSIONS,
     BEGUN_SESSIONS,
     ENDED_STREAMS,
     ENDED_TURNS,
@@ -159,6 +164,7 @@ ORCHESTRATOR_METRICS: Final = (
     REPLY_AUDIO,
     HEARD_AUDIO,
     UNDERRUNS,
+    UNDERRUN_TURNS,
     ERRORS,
     STORE,
     LOOP_LAG,

@@ -1,6 +1,7 @@
 """What the observer sees and the store takes becomes metrics and traces, and nothing else changes."""
 
 import asyncio
+from dataclasses import dataclass
 
 import pytest
 from opentelemetry.sdk.trace import TracerProvider
@@ -8,7 +9,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from prometheus_client import CollectorRegistry
 
-from services.orchestrator.adapters.telemetry import MeasuredSessionStore, TelemetryObserver
+from services.orchestrator.adapters.telemetry import MeasuredSessionStore, TelemetryObserver, follow_sessions
 from services.orchestrator.conversation.events import ReplyId
 from services.orchestrator.conversation.options import Options
 from services.orchestrator.conversation.record import (
@@ -75,6 +76,23 @@ def test_a_turn_is_counted_with_all_its_times_and_amounts(counted: Counted) -> N
     assert counted("reply_audio_seconds_total") == 4
     assert counted("heard_audio_seconds_total") == 3
     assert counted("playout_underruns_total") == 2
+    assert counted("underrun_turns_total") == 1
+
+
+@dataclass(slots=True)
+class Sessions:
+    open_sessions: int
+    attached_streams: int
+    is_draining: bool = False
+
+
+def test_gauges_of_sessions_show_what_there_is_and_while_it_drains_what_is_left(counted: Counted) -> None:
+    sessions = Sessions(open_sessions=3, attached_streams=2)
+    follow_sessions(counted.metrics, sessions, max_sessions=8)
+    names = ("open_sessions", "attached_sessions", "draining_sessions", "max_sessions")
+    assert [counted(name) for name in names] == [3, 2, 0, 8]
+    sessions.is_draining, sessions.open_sessions = True, 1
+    assert [counted(name) for name in names] == [1, 2, 1, 8]
 
 
 def test_the_log_tells_how_a_turn_went_and_no_word_of_it(counted: Counted, caplog: pytest.LogCaptureFixture) -> None:
@@ -90,6 +108,7 @@ def test_the_log_tells_how_a_turn_went_and_no_word_of_it(counted: Counted, caplo
 def test_a_turn_without_audio_has_no_time_to_it(counted: Counted) -> None:
     TelemetryObserver(counted.metrics, NoTraces(), wall_offset_s=0).turn_ended("s", record(TurnMetrics()))
     assert counted("first_audio_seconds_count", origin="speech") == 0
+    assert counted("underrun_turns_total") == 0
 
 
 @pytest.mark.parametrize(

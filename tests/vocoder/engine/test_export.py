@@ -66,6 +66,16 @@ def test_the_callers_noise_is_not_written_over(toy: Toy) -> None:
 
 
 @pytest.mark.unit
+@pytest.mark.parametrize("count", [1, 4, 10])
+def test_any_number_of_steps_is_that_of_torch(toy: Toy, count: int) -> None:
+    noise, mu = torch.randn(2, 2, 80, 30, generator=torch.Generator().manual_seed(0)).unbind()
+    speaker = torch.ones(2, 80)
+    with torch.inference_mode():
+        expected = toy.by_torch.flow.integrate(noise, mu, speaker, mu, count=count)
+    report(f"{count} steps", toy.by_graphs.flow.integrate(noise, mu, speaker, mu, count=count), expected, max_abs=1e-4)
+
+
+@pytest.mark.unit
 def test_the_networks_that_graphs_replace_take_no_memory(toy: Toy) -> None:
     flow, hift = toy.by_graphs.flow, toy.by_graphs.hift
     assert isinstance(hift, OnnxHiFT)

@@ -11,6 +11,7 @@ from torch import Tensor
 from services.vocoder.config import parse_text
 from services.vocoder.engine.profiles import StreamLimits, stream_ranges
 from services.vocoder.flow import Flow, finish_flow
+from services.vocoder.flow.model import EULER_STEPS
 from services.vocoder.hift import HiFT, finish_hift
 from services.vocoder.streaming import Push, Streamer, StreamSettings, initial_state
 from services.vocoder.voice import VoiceFeatures
@@ -28,7 +29,9 @@ class RecordingFlow(Flow):
         self.seen["N"].append(ids.shape[1])
         return torch.zeros(1, ids.shape[1], 80)
 
-    def integrate(self, noise: Tensor, mu: Tensor, speaker: Tensor, known: Tensor) -> Tensor:
+    def integrate(
+        self, noise: Tensor, mu: Tensor, speaker: Tensor, known: Tensor, *, count: int = EULER_STEPS
+    ) -> Tensor:
         self.seen["B"].append(noise.shape[0])
         self.seen["T"].append(noise.shape[2])
         return torch.zeros_like(noise)
