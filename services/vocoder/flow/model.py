@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from services.shared.errors import InvalidInputError, UnknownTokenError
 from services.vocoder.config import HOP_SAMPLES, MEL_CHANNELS, SAMPLE_RATE_HZ, FlowConfig
 from services.vocoder.flow.encoder import ConformerEncoder, LengthRegulator, sample_rows, stretch
-from services.vocoder.flow.estimator import Estimator
+from services.vocoder.flow.estimator import Conditions, Estimator
 from services.vocoder.voice import ArrayLike, VoiceFeatures
 
 EULER_STEPS = 10
@@ -94,6 +94,11 @@ class Flow(nn.Module):
         estimator = self.decoder["estimator"]
         assert isinstance(estimator, Estimator)
         return estimator
+
+    @property
+    def device(self) -> torch.device:
+        """Where it computes."""
+        return self.spk_embed_affine_layer.weight.device
 
     @property
     def tokens_per_frame(self) -> float:
@@ -181,6 +186,42 @@ class Flow(nn.Module):
                 solved[place] = mel[None, :, jobs[place].prompt_mel.shape[1] :]
         return [solved[place] for place in range(len(jobs))]
 
+    def encode(self, ids: Tensor) -> Tensor:
+        """Rows of tokens, prompt and target together; [1, P + N] int64 -> [1, P + N, 80]."""
+        rows: Tensor = self.encoder_proj(self.encoder(self.input_embedding(ids)))
+        return rows
+
+    def integrate(
+        self, noise: Tensor, mu: Tensor, speaker: Tensor, known: Tensor, *, count: int = EULER_STEPS
+    ) -> Tensor:
+        """Euler steps from noise to mel; the state stays float32 whatever the networks' dtype.
+
+        Args:
+            noise: [B, 80, T] float32; mu: [B, 80, T]; speaker: [B, 80].
+            known: [B, 80, T], the prompt mel and zeros after it.
+            count: of the steps.
+
+        Returns:
+            [B, 80, T] float32.
+        """
+        conditions = self.estimator.conditions(mu, speaker, known)
+        steps, lengths = euler_grid(self.config.time_schedule, count)
+        state = noise
+        for time, length in zip(self.estimator.times(steps.to(mu.device)), lengths.tolist(), strict=True):
+            state = self.step(state, conditions, time, length)
+        return state
+
+    def step(self, state: Tensor, conditions: Conditions, time: tuple[Tensor, ...], length: float | Tensor) -> Tensor:
+        """One Euler step under guidance; [B, 80, T] -> [B, 80, T].
+
+        Args:
+            conditions, time: as `Estimator.velocity` takes them.
+            length: of the step, in time.
+        """
+        guidance, B = self.config.guidance, state.shape[0]
+        velocity = self.estimator.velocity(state, conditions, time).float()
+        return state + length * ((1.0 + guidance) * velocity[:B] - guidance * velocity[B:])
+
     def first_frame(self, first_token: int) -> int:
         """The first mel frame that lies within the tokens from `first_token` on."""
         return math.ceil((first_token + 0.5) / self.tokens_per_frame - 0.5) if first_token else 0
@@ -193,7 +234,7 @@ class Flow(nn.Module):
         self._ids(ids)
 
     def _ids(self, tokens: ArrayLike) -> Tensor:
-        ids = torch.as_tensor(tokens).to(device=self.encoder_proj.weight.device, dtype=torch.int64).reshape(-1)
+        ids = torch.as_tensor(tokens).to(device=self.device, dtype=torch.int64).reshape(-1)
         if len(ids) and int(ids.max()) >= self.config.vocab_size:
             raise UnknownTokenError(f"speech token {int(ids.max())} is outside 0..{self.config.vocab_size - 1}")
         return ids.clamp(min=0)
@@ -208,8 +249,7 @@ class Flow(nn.Module):
 
     def _mu(self, prompt: _Prompt, ids: Tensor, grid: _Grid) -> Tensor:
         """[1, 80, M1 + frames] mean of the flow."""
-        embedded = self.input_embedding(torch.cat([prompt.tokens, ids])[None])
-        rows = self.encoder_proj(self.encoder(embedded))  # [1, P+N, 80]
+        rows = self.encode(torch.cat([prompt.tokens, ids])[None])  # [1, P+N, 80]
         border = len(prompt.tokens)
         if grid.step is None:
             target = stretch(rows[:, border:], grid.frames)
@@ -229,19 +269,13 @@ class Flow(nn.Module):
         return FlowJob(mu, prompt.speaker, prompt.mel, state)
 
     def _integrate(self, jobs: Sequence[FlowJob], count: int) -> Tensor:
-        """So many Euler steps from noise to mel, [B, 80, M1 + M]; the state is float32 whatever the networks' dtype."""
+        """So many Euler steps from noise to mel, [B, 80, M1 + M], for jobs of one length."""
         mu = torch.cat([job.mu for job in jobs])
         state = torch.cat([job.noise for job in jobs])
         known = torch.zeros_like(mu)
         for row, job in enumerate(jobs):
             known[row, :, : job.prompt_mel.shape[1]] = job.prompt_mel[0].t()
-        conditions = self.estimator.conditions(mu, torch.cat([job.speaker for job in jobs]), known)
-        steps, lengths = euler_grid(self.config.time_schedule, count)
-        guidance = self.config.guidance
-        for time, length in zip(self.estimator.times(steps.to(mu.device)), lengths.tolist(), strict=True):
-            conditional, without = self.estimator.velocity(state, conditions, time).float().chunk(2)
-            state = state + length * ((1.0 + guidance) * conditional - guidance * without)
-        return state
+        return self.integrate(state, mu, torch.cat([job.speaker for job in jobs]), known, count=count)
 
 
 def euler_grid(schedule: str, count: int = EULER_STEPS) -> tuple[Tensor, Tensor]:

@@ -16,6 +16,7 @@ import torch
 from services.shared.codec import CODEC_SIZE
 from services.shared.errors import CancelledRequestError, InvalidInputError
 from services.shared.paths import TTS_FOLDER, VOCODER_FOLDER
+from services.shared.serving.graphs import graph_settings
 from services.shared.serving.ingress import RoomRequest, outcome, read_request, refuse, respond
 from services.shared.serving.room import Room
 from services.shared.serving.settings import RoomSettings
@@ -48,6 +49,7 @@ class TokenToWaveRoom(Room):
             device=settings.device,
             dtype=getattr(torch, settings.dtype),
             stream_settings=StreamSettings(first_steps=settings.first_flow_steps),
+            graphs=graph_settings(settings),
         )
         self._audio = self.metrics.counter(MODEL_AUDIO)
 
