@@ -21,8 +21,8 @@ from services.shared.paths import SPEAKERS_FOLDER, TTS_FOLDER, VOCODER_FOLDER
 from services.shared.triton.client import TritonClient
 from services.shared.triton.specs import SPEAKER_ENCODER, TOKEN_TO_WAVE
 from services.shared.triton.tensors import Array
-from services.vocoder.streaming import StreamSettings
 from services.vocoder import Vocoder, VoiceFeatures, load_vocoder
+from services.vocoder.streaming import StreamSettings
 from tests.conftest import NANO, report
 from tests.triton.conftest import Rooms
 

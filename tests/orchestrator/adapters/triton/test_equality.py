@@ -8,10 +8,10 @@ import pytest
 from numpy.typing import NDArray
 
 from services.lm.chat import ChatLm, load_chat_lm
+from services.local.triton import FIRST_FLOW_STEPS
 from services.orchestrator.conversation.options import GenerationOptions
 from services.orchestrator.conversation.record import Role
 from services.orchestrator.ports.rooms import ChatMessage, PreparedVoice, Rooms, SpeechTokens, Work
-from services.local.triton import FIRST_FLOW_STEPS
 from services.shared.audio.files import read_audio
 from services.shared.paths import CHAT_FOLDER, TOKENIZER_FOLDER, TTS_FOLDER, VOCODER_FOLDER
 from services.shared.prompt.chat import Message, SpeechContent
@@ -21,8 +21,8 @@ from services.shared.sampling import SamplingParams
 from services.shared.voices import VoiceRegistry
 from services.tokenizer import SpeechTokenizer, load_speech_tokenizer
 from services.tts.speech_lm import load_speech_lm
-from services.vocoder.streaming import StreamSettings
 from services.vocoder import VoiceFeatures, load_vocoder
+from services.vocoder.streaming import StreamSettings
 from tests.conftest import NANO, ROOT
 from tests.orchestrator.adapters.triton.conftest import TritonWorld
 
