@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from tests.conftest import ROOT
-from tests.helm.sets import CHART
+from tests.helm.sets import CHART, ROOM_ENVIRONMENT
 
 pytestmark = pytest.mark.integration
 
