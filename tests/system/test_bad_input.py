@@ -201,9 +201,10 @@ async def refused_resumes(address: str) -> dict[str, ApiError | None]:
         await again.write(Request(resume=conversation_pb2.SessionResume(session_id=session_id, resume_token=token)))
         newer = await again.read()
         assert isinstance(newer, conversation_pb2.ConverseResponse)
-        await again.write(Request(interrupt=conversation_pb2.Interrupt()))  # the newer token has come
-        await again.write(Request(end_of_input=conversation_pb2.EndOfInput()))
+        await again.write(Request(session_update=conversation_pb2.SessionUpdate()))
+        assert isinstance(await again.read(), conversation_pb2.ConverseResponse)  # the server has the newer token back
         found["an older token"] = await resume(session_id, token, 1)
+        await again.write(Request(end_of_input=conversation_pb2.EndOfInput()))
         while await again.read() is not grpc.aio.EOF:
             pass
         found["an ended session"] = await resume(session_id, newer.session_started.resume_token, 1)

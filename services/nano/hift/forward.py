@@ -41,6 +41,7 @@ class clamped_out_of_place(TorchFunctionMode):  # noqa: N801 - used as a context
 @contextmanager
 def weighted(hift: HiFT) -> Iterator[None]:
     """Lend every convolution the weight of its magnitude and direction."""
+    hift.make_transforms()
     convs = [module for module in hift.modules() if isinstance(module, NormedConv)]
     for conv in convs:
         norm = conv.weight_v.norm(dim=(1, 2), keepdim=True)

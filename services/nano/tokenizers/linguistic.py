@@ -19,7 +19,7 @@ from services.nano.training.loop import SCORE, Figures
 from services.shared.nn.features import FBANK_MELS
 from services.tokenizer.paraformer.config import FEATURE_DIM, EncoderConfig
 from services.tokenizer.paraformer.frontend import OnlineFrontEnd
-from services.tokenizer.paraformer.sanm import MEMORY_ROWS, NEW_ROWS, OVERLAP_ROWS, SanmEncoder, SanmLayer
+from services.tokenizer.paraformer.sanm import MEMORY_ROWS, NEW_ROWS, OVERLAP_ROWS, Masks, SanmEncoder, SanmLayer
 
 SIZES: Final = EncoderConfig(output_size=144, attention_heads=4, linear_units=512, num_blocks=5)
 LABELS_A_ROW: Final = 2
@@ -117,9 +117,10 @@ def encode_packed(encoder: SanmEncoder, features: Tensor) -> Tensor:
     visible = torch.arange(MEMORY_ROWS + OVERLAP_ROWS + NEW_ROWS) >= first_key[:, None]
     x, mask = windows.flatten(0, 1), visible.repeat(B, 1)[:, None, None]
     past = torch.zeros(MEMORY_ROWS, 2 * encoder.config.output_size)
+    masks = Masks(mask, torch.ones(*x.shape[:2], 1))
     for layer in (*encoder.encoders0, *encoder.encoders):
         assert isinstance(layer, SanmLayer)
-        x, _ = layer(x, past.to(x.dtype), mask, 0)
+        x, _ = layer(x, past.to(x.dtype), masks)
     encoded: Tensor = encoder.after_norm(x[:, OVERLAP_ROWS:])
     return encoded.reshape(B, R, -1)
 

@@ -60,10 +60,14 @@ class Trunk(nn.Module):
 
     def fold(self) -> None:
         """Compute every weight from its magnitude and direction, and the transforms; call once after loading."""
-        config, device = self._config, self.conv_pre.bias.device
         for module in self.modules():
             if isinstance(module, NormedConv):
                 module.fold()
+        self.make_transforms()
+
+    def make_transforms(self) -> None:
+        """Compute both Fourier transforms as matrices, which no weight takes part in."""
+        config, device = self._config, self.conv_pre.bias.device
         self._analysis = analysis_matrix(config.fft_size, device)
         self._synthesis = synthesis_matrix(config.fft_size, device)
         self._power = torch.hann_window(config.fft_size, device=device).square()
