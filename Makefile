@@ -90,7 +90,7 @@ images: ## build the images that need no GPU; PYTHON_DIGEST names the base
 	docker buildx bake nano --metadata-file out/images.json
 
 .PHONY: bench
-bench: setup ## measure every figure of the README (about 15 minutes)
+bench: setup ## measure every figure of the README (about 40 minutes)
 	$(BIN)/pip install --quiet --constraint requirements.lock --editable '.[judge]'
 	$(BIN)/python -m benchmarks
 

@@ -51,7 +51,7 @@ class OrchestratorSettings(BaseSettings):
         max_session_s: longest session.
         drain_grace_s: how long callers have to go to another replica before this one closes.
         voice: that speaks where the caller chooses none; empty is the checkpoint's first.
-        system_prompt: where the caller gives none; empty is none.
+        system_prompt: where the caller gives none; empty is the model's own.
         log_level: from which on events are logged.
         log_file: where they are written; standard error if left out.
         otlp_endpoint: URL of the collector's gRPC receiver of traces; empty for no traces.

@@ -52,6 +52,7 @@ from services.orchestrator.pipeline.voices import VoiceBook
 from services.orchestrator.ports.hearing import FRAME_SAMPLES
 from services.orchestrator.ports.store import VoiceStore
 from services.shared.errors import RoomUnavailableError, StepAudioError
+from services.shared.prompt.chat import CHAT_SYSTEM_PROMPT
 from services.shared.prompt.speech.tags import MUSIC_TAGS
 from services.shared.telemetry import catalogue
 from services.shared.telemetry.metrics import Metrics
@@ -158,7 +159,7 @@ class Replica:
             clock=time.monotonic,
             wall_clock=time.time,
             chance=random.Random(secrets.randbits(64)),
-            default_prompt=settings.system_prompt,
+            default_prompt=settings.system_prompt or CHAT_SYSTEM_PROMPT,
         )
         owner = f"{socket.gethostname()}-{secrets.token_hex(4)}"
         self._sessions = await enter.enter_async_context(Sessions(shared, owner=owner))
@@ -259,7 +260,7 @@ def _offer(settings: OrchestratorSettings, checkpoint: Checkpoint) -> Offer:
     defaults = Options(
         voice=VoiceOptions(voice_id=settings.voice or checkpoint.voices.default_name),
         generation=GenerationOptions(temperature=sampling.temperature, top_p=sampling.top_p, top_k=sampling.top_k),
-        system_prompt=settings.system_prompt,
+        system_prompt=settings.system_prompt or CHAT_SYSTEM_PROMPT,
     )
     checkpoint.voices.get(defaults.voice.voice_id)  # a default that is no voice is refused now
     return Offer(context_tokens=context_tokens, max_new_tokens=context_tokens, defaults=defaults)
