@@ -196,16 +196,25 @@ class FakeUtterance:
         self._pieces.append(np.array(samples, np.float32))
         await self._room.output(0, self._room.paces.hear, self._room.next_fault())
 
+    async def peek(self) -> tuple[int, ...]:
+        """See the port."""
+        self._begin()
+        await self._room.output(0, self._room.paces.tokens, self._room.next_fault())
+        return self._tokens()
+
     async def finish(self) -> tuple[int, ...]:
         """See the port."""
         self._begin()
         await self._room.output(0, self._room.paces.tokens, self._room.next_fault())
         self._end()
-        return tokens_of(np.concatenate([np.zeros(0, np.float32), *self._pieces]))
+        return self._tokens()
 
     async def abandon(self) -> None:
         """See the port."""
         self._end()
+
+    def _tokens(self) -> tuple[int, ...]:
+        return tokens_of(np.concatenate([np.zeros(0, np.float32), *self._pieces]))
 
     def _begin(self) -> None:
         if not self._is_open:
@@ -219,7 +228,7 @@ class FakeUtterance:
 
 
 class FakeTokenizer(FakeRoom):
-    """One group for each 120 ms, made of what these samples are. Each push and each finish is a call of `faults`."""
+    """One group for each 120 ms, made of what these samples are. Each push, peek and finish is a call of `faults`."""
 
     def __init__(self, paces: Paces = INSTANT, sleep: Sleep | None = None) -> None:
         super().__init__(sleep)
