@@ -71,8 +71,6 @@ _NOT_OFFERED: Final[tuple[tuple[str, Asks], ...]] = (
         "turn_taking.barge_in.false_interruption_ms",
         lambda options: options.turn_taking.barge_in.false_interruption_ms > 0,
     ),
-    ("turn_taking.speculation.enabled", lambda options: options.turn_taking.speculation.enabled),
-    *_in_each_state("adapt_to_caller"),
     *_in_each_state("one_word_silence_ms"),
     *_in_each_state("spelling_silence_ms"),
     ("context.overflow", lambda options: options.context.overflow is ContextOverflow.SUMMARISE),

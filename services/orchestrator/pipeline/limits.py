@@ -13,6 +13,7 @@ class ReplyLimits:
 
     Attributes:
         max_playout_lead_ms: audio that is sent ahead of what was heard.
+        prepared_ms: that a reply makes ahead, of speech and of audio, before it is known to be spoken.
         release_ms: longest piece in which audio is handed to the conversation's core.
         first_chunk_ms: speech that the vocoder is given first: little more than its first hop and its lookahead.
         max_chunk_ms: speech that it is given later, at most.
@@ -25,6 +26,7 @@ class ReplyLimits:
     """
 
     max_playout_lead_ms: int = 3_000
+    prepared_ms: int = 1_200
     release_ms: int = 240
     first_chunk_ms: int = 600
     max_chunk_ms: int = 2_400

@@ -8,7 +8,8 @@
     released                  ♪♪♪♪♪♪♪♪♪♪♪♪♪♪♪♪♪♪♪♪♪♪♪♪♪♪♪   never too far ahead of the listener
 
 What the reply says and sounds like is fixed by context, voice and seeds; how it was cut on the way is not heard.
-Whatever goes wrong, and whenever it is cancelled, `run` ends only when every room has been let go.
+A reply that is prepared ahead stops at its first audio until it is committed (gate.py). Whatever goes wrong, and
+whenever it is cancelled, `run` ends only when every room has been let go.
 """
 
 import asyncio
@@ -21,9 +22,10 @@ from services.orchestrator.conversation.events import ReplyAudioMade, ReplyTextM
 from services.orchestrator.conversation.record import RoomName, UtteranceSpeech
 from services.orchestrator.pipeline.channel import Channel
 from services.orchestrator.pipeline.context import fit_messages, read_messages
+from services.orchestrator.pipeline.gate import Gate
 from services.orchestrator.pipeline.limits import PipelineLimits
 from services.orchestrator.pipeline.meter import Meter
-from services.orchestrator.pipeline.speaking import AudioPiece, Speaking
+from services.orchestrator.pipeline.speaking import AudioPiece, Manner, Speaking
 from services.orchestrator.pipeline.speech_door import Clause, SpeechDoor
 from services.orchestrator.pipeline.text import Trimmer, VisibleText
 from services.orchestrator.pipeline.utterances import SpokenUtterance
@@ -90,15 +92,16 @@ class Reply:
         self._limits = needs.limits.reply
         self._clauses: Channel[Clause] = Channel(self._limits.clauses_ms)
         self._audio: Channel[AudioPiece] = Channel(self._limits.audio_ms)
+        self._gate = Gate(is_open=not effect.is_speculative, ahead_ms=self._limits.prepared_ms)
         self._door = SpeechDoor(self._limits, self._ahead_ms)
         self._speaking = Speaking(
             needs.rooms,
             work,
-            options=effect.options.voice,
-            seed=seed,
+            Manner(effect.options.voice, seed, effect.first_sample, effect.first_character),
             limits=self._limits,
             meter=meter,
             door=self._door,
+            gate=self._gate,
         )
         self._visible = VisibleText()
         self._trimmer = Trimmer()
@@ -117,6 +120,10 @@ class Reply:
                 await self._write_all()
         except ExceptionGroup as group:
             raise _first(group) from group
+
+    def commit(self) -> None:
+        """It was prepared ahead and is spoken now."""
+        self._gate.open()
 
     # Text.
 
@@ -166,10 +173,13 @@ class Reply:
                 raise EmptyAudioError("the user's speech is too short to hold a speech token")
         return messages
 
-    async def _tokens_of(self, number: int) -> tuple[int, ...]:
+    async def _tokens_of(self, speech: UtteranceSpeech) -> tuple[int, ...]:
+        utterance = self._needs.utterance(speech.utterance)
         try:
             async with asyncio.timeout(self._needs.limits.tokens_s):
-                return await self._needs.utterance(number).tokens()
+                if speech.end_sample is not None:
+                    return await utterance.tokens_before(speech.end_sample)
+                return await utterance.tokens()
         except TimeoutError as error:
             raise DeadlineExceededError("the tokens of the user's speech did not come in time") from error
 

@@ -347,6 +347,7 @@ class Session:
             fx.EndUtterance: self._on_end_utterance,
             fx.DropUtterance: self._on_drop_utterance,
             fx.StartReply: lambda effect, _: self.work.start_reply(effect),
+            fx.CommitReply: lambda effect, _: self.work.commit_reply(effect.reply),
             fx.CancelReply: lambda effect, _: self.work.cancel_reply(effect.reply),
             fx.Transcribe: lambda effect, _: self.work.transcribe(effect.utterance),
             fx.CommitTurn: lambda effect, _: self._commit(effect.record),

@@ -15,11 +15,13 @@ import numpy as np
 from services.orchestrator.conversation.options import VoiceOptions
 from services.orchestrator.conversation.record import FirstAudioMarks, RoomName
 from services.orchestrator.pipeline.channel import Channel
+from services.orchestrator.pipeline.gate import Gate
 from services.orchestrator.pipeline.limits import ReplyLimits
 from services.orchestrator.pipeline.meter import Meter
 from services.orchestrator.pipeline.speech_door import Clause, SpeechChunk, SpeechDoor
 from services.orchestrator.ports.rooms import PreparedVoice, Rooms, Samples, SpeechStream, Work
 from services.shared.audio.effects import SpeedChanger, change_volume
+from services.shared.codec import GROUP_MS, GROUP_TOKENS
 from services.shared.errors import DeadlineExceededError, GenerationError
 
 
@@ -53,40 +55,59 @@ class AudioPiece:
     marks: FirstAudioMarks | None
 
 
+@dataclass(frozen=True, slots=True)
+class Manner:
+    """How a reply is spoken, and from where on.
+
+    Attributes:
+        options: of the voice.
+        seed: of everything random in the speech.
+        first_sample, first_character: positions at which its audio and its text begin.
+    """
+
+    options: VoiceOptions
+    seed: int
+    first_sample: int = 0
+    first_character: int = 0
+
+
 class Speaking:
     """The two stages of one reply.
 
     Args:
         rooms: where the models are.
         work: what every request carries.
-        options: of the voice.
-        seed: of the voice.
+        manner: how it is spoken.
         limits: bounds of the doors.
         meter: measures the rooms.
         door: between the two stages.
+        gate: holds a reply back that is prepared ahead.
     """
 
     def __init__(
         self,
         rooms: Rooms,
         work: Work,
+        manner: Manner,
         *,
-        options: VoiceOptions,
-        seed: int,
         limits: ReplyLimits,
         meter: Meter,
         door: SpeechDoor,
+        gate: Gate,
     ) -> None:
         self._rooms = rooms
         self._work = work
-        self._speed = options.speed
-        self._shaping = Shaping(options, rooms.vocoder.sample_rate_hz)
-        self._seed = seed
+        self._speed = manner.options.speed
+        self._shaping = Shaping(manner.options, rooms.vocoder.sample_rate_hz)
+        self._seed = manner.seed
         self._limits = limits
         self._meter = meter
         self._door = door
-        self._position = 0
-        self._spoken_characters = 0
+        self._gate = gate
+        self._first_sample = manner.first_sample
+        self._first_character = manner.first_character
+        self._position = manner.first_sample
+        self._spoken_characters = manner.first_character
 
     async def speak(self, clauses: Channel[Clause], voice: PreparedVoice) -> None:
         """Speak clauses until there are no more.
@@ -96,6 +117,7 @@ class Speaking:
             StepAudioError: as the speech model raises.
         """
         async for clause in clauses:
+            await self._gate.after(self._meter.speech_tokens / GROUP_TOKENS * GROUP_MS)
             self._door.begin(clause)
             await self._speak_clause(clause, voice)
         self._door.close()
@@ -106,7 +128,7 @@ class Speaking:
             stream = self._rooms.vocoder.open(voice, seed=self._seed, work=self._work)
             await self._voice_clause(clause, stream, audio)
         for piece in self._cut(await self._shaping.push(np.zeros(0, np.float32), is_final=True)):
-            await self._send(piece, self._spoken_characters, audio)
+            await self._send(piece, 0, audio)
         audio.close()
 
     async def _speak_clause(self, clause: Clause, voice: PreparedVoice) -> None:
@@ -148,6 +170,7 @@ class Speaking:
         made = 0
         is_last = False
         while not is_last:
+            await self._gate.after((self._position - self._first_sample) * 1000 / self._rooms.vocoder.sample_rate_hz)
             chunk = await self._door.take()
             is_last = chunk.is_last
             if chunk.tokens:
@@ -176,9 +199,9 @@ class Speaking:
 
     async def _send(self, samples: Samples, spoken_characters: int, audio: Channel[AudioPiece]) -> None:
         first, self._position = self._position, self._position + len(samples)
-        self._spoken_characters = max(self._spoken_characters, spoken_characters)
+        self._spoken_characters = max(self._spoken_characters, self._first_character + spoken_characters)
         marks = None
-        if not first:
+        if first == self._first_sample:
             self._meter.mark(4)
             marks = self._meter.marks()
         piece = AudioPiece(first, self._position, self._spoken_characters, samples, marks)

@@ -57,7 +57,7 @@ class SessionWork:
         self._tell = tell
         self._tasks: asyncio.TaskGroup | None = None
         self._utterances: dict[int, tuple[SpokenUtterance, asyncio.Task[None]]] = {}
-        self._replies: dict[ReplyId, _ReplyTask] = {}
+        self._replies: dict[ReplyId, tuple[Reply, _ReplyTask]] = {}
         self._needs = ReplyNeeds(
             rooms=shared.rooms,
             find_voice=lambda voice_id: shared.voices.find(tenant, voice_id),
@@ -113,8 +113,11 @@ class SessionWork:
         """Work out a reply; reports text and audio, then ReplyMade, ReplyFailed or ReplyStopped."""
         trace = self._shared.observer.reply(self._session_id, effect.reply)
         meter = Meter(self._shared.clock, trace)
-        task = self._group.create_task(self._reply(effect, meter, trace.traceparent))
-        self._replies[effect.reply] = task
+        work = Work(self._session_id, effect.reply.turn, effect.reply.epoch, trace.traceparent)
+        seed = self._shared.chance.randint(0, _MAX_SEED) if effect.seed is None else effect.seed
+        reply = Reply(effect, self._needs, work=work, meter=meter, seed=seed)
+        task = self._group.create_task(self._reply(effect.reply, reply, meter))
+        self._replies[effect.reply] = reply, task
 
         def over(done: _ReplyTask) -> None:
             del self._replies[effect.reply]
@@ -128,10 +131,15 @@ class SessionWork:
 
         task.add_done_callback(over)
 
+    def commit_reply(self, reply: ReplyId) -> None:
+        """It was prepared ahead and is spoken now."""
+        if reply in self._replies:
+            self._replies[reply][0].commit()
+
     def cancel_reply(self, reply: ReplyId) -> None:
         """Stop every room's work for it."""
         if reply in self._replies:
-            self._replies[reply].cancel()
+            self._replies[reply][1].cancel()
 
     def transcribe(self, number: int) -> None:
         """Write down an utterance that has ended."""
@@ -154,16 +162,13 @@ class SessionWork:
             raise CancelledRequestError(f"utterance {number} was dropped")
         return self._utterances[number][0]
 
-    async def _reply(self, effect: StartReply, meter: Meter, traceparent: str) -> ReplyMade | ReplyFailed:
-        shared = self._shared
-        seed = effect.options.voice.seed
-        work = Work(self._session_id, effect.reply.turn, effect.reply.epoch, traceparent)
-        drawn = shared.chance.randint(0, _MAX_SEED) if seed is None else seed
+    async def _reply(self, reply: ReplyId, work: Reply, meter: Meter) -> ReplyMade | ReplyFailed:
+        clock = self._shared.clock
         try:
-            await Reply(effect, self._needs, work=work, meter=meter, seed=drawn).run()
+            await work.run()
         except Exception as error:  # noqa: BLE001 - whatever a room does wrong ends this reply and no more
-            return ReplyFailed(shared.clock(), effect.reply, _own(error, "a reply"), meter.work())
-        return ReplyMade(shared.clock(), effect.reply, meter.work())
+            return ReplyFailed(clock(), reply, _own(error, "a reply"), meter.work())
+        return ReplyMade(clock(), reply, meter.work())
 
     async def _transcribe(self, number: int) -> None:
         text = ""

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.unit
 
 ALL = [(ORCHESTRATOR, spec) for spec in ORCHESTRATOR_METRICS]
 ALL += [(model, spec) for model, specs in MODEL_METRICS.items() for spec in specs]
-UNITS = "sessions|streams|turns|seconds|requests|tokens|underruns|errors|sequences"
+UNITS = "sessions|streams|turns|seconds|requests|tokens|underruns|errors|sequences|speculations"
 
 
 @pytest.mark.parametrize(("stage", "spec"), ALL, ids=lambda value: getattr(value, "what", value))
