@@ -48,33 +48,12 @@ _OVERFLOWS: Final[Mapping[int, ContextOverflow]] = MappingProxyType(
         options_pb2.CONTEXT_OVERFLOW_SUMMARISE: ContextOverflow.SUMMARISE,
     }
 )
-_STATES: Final = ("while_idle", "while_replying", "while_tool_running")
-
-
 Asks: TypeAlias = Callable[[Options], bool]
-
-
-def _in_each_state(name: str) -> tuple[tuple[str, Asks], ...]:
-    """Rows for an endpointing field that each state of the agent has of its own; 0 and False ask for nothing."""
-
-    def asks_in(state: str) -> Asks:
-        return lambda options: bool(getattr(getattr(options.turn_taking, state), name))
-
-    return tuple((f"turn_taking.{state}.{name}", asks_in(state)) for state in _STATES)
 
 
 _NOT_OFFERED: Final[tuple[tuple[str, Asks], ...]] = (
     ("turn_taking.mode", lambda options: options.turn_taking.mode not in ENDPOINTING_MODES),
-    ("turn_taking.barge_in.enabled", lambda options: options.turn_taking.barge_in.enabled),
-    ("turn_taking.barge_in.ignore_back_channels", lambda options: options.turn_taking.barge_in.ignore_back_channels),
-    (
-        "turn_taking.barge_in.false_interruption_ms",
-        lambda options: options.turn_taking.barge_in.false_interruption_ms > 0,
-    ),
-    *_in_each_state("one_word_silence_ms"),
-    *_in_each_state("spelling_silence_ms"),
     ("context.overflow", lambda options: options.context.overflow is ContextOverflow.SUMMARISE),
-    ("partial_transcripts", lambda options: options.partial_transcripts),
 )
 """Path of what is asked for, and whether these options ask for it."""
 

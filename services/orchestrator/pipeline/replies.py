@@ -17,15 +17,16 @@ from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import dataclass
 
-from services.orchestrator.conversation.effects import StartReply
+from services.orchestrator.conversation.effects import ResumeReply, StartReply
 from services.orchestrator.conversation.events import ReplyAudioMade, ReplyTextMade
 from services.orchestrator.conversation.record import RoomName, UtteranceSpeech
 from services.orchestrator.pipeline.channel import Channel
 from services.orchestrator.pipeline.context import fit_messages, read_messages
 from services.orchestrator.pipeline.gate import Gate
 from services.orchestrator.pipeline.limits import PipelineLimits
+from services.orchestrator.pipeline.made import AudioPiece, Made, Start
 from services.orchestrator.pipeline.meter import Meter
-from services.orchestrator.pipeline.speaking import AudioPiece, Manner, Speaking
+from services.orchestrator.pipeline.speaking import Manner, Speaking
 from services.orchestrator.pipeline.speech_door import Clause, SpeechDoor
 from services.orchestrator.pipeline.text import Trimmer, VisibleText
 from services.orchestrator.pipeline.utterances import SpokenUtterance
@@ -82,22 +83,42 @@ class Reply:
         work: what every request carries.
         meter: measures the rooms.
         seed: of the voice.
+        made: what was made of it before it was stopped, if it was; takes what is made now.
+
+    Attributes:
+        made: what is made of it.
     """
 
-    def __init__(self, effect: StartReply, needs: ReplyNeeds, *, work: Work, meter: Meter, seed: int) -> None:
+    def __init__(
+        self,
+        effect: StartReply | ResumeReply,
+        needs: ReplyNeeds,
+        *,
+        work: Work,
+        meter: Meter,
+        seed: int,
+        made: Made,
+    ) -> None:
+        self.made = made
         self._asked = effect
+        self._start = Start()
+        self._hidden_characters = 0
+        if isinstance(effect, ResumeReply):
+            self._start = self.made.rewind(effect.first_sample)
+            self._hidden_characters = len(effect.text)
+        is_ahead = isinstance(effect, StartReply) and effect.is_speculative
         self._needs = needs
         self._work = work
         self._meter = meter
         self._limits = needs.limits.reply
         self._clauses: Channel[Clause] = Channel(self._limits.clauses_ms)
         self._audio: Channel[AudioPiece] = Channel(self._limits.audio_ms)
-        self._gate = Gate(is_open=not effect.is_speculative, ahead_ms=self._limits.prepared_ms)
+        self._gate = Gate(is_open=not is_ahead, ahead_ms=self._limits.prepared_ms)
         self._door = SpeechDoor(self._limits, self._ahead_ms)
         self._speaking = Speaking(
             needs.rooms,
             work,
-            Manner(effect.options.voice, seed, effect.first_sample, effect.first_character),
+            _manner(effect, seed, self._start, self.made),
             limits=self._limits,
             meter=meter,
             door=self._door,
@@ -128,11 +149,16 @@ class Reply:
     # Text.
 
     async def _write_all(self) -> None:
+        begun = self.made.written
         if self._asked.words:
             self._meter.mark(1)
             await self._write(self._asked.words)
+        elif self.made.is_written:
+            self._meter.mark(1)
+            await self._write(begun)
         else:
-            await self._think()
+            await self._think(begun)
+        self.made.is_written = True
         self._show(self._visible.finish())
         try:
             await self._hand_over(self._splitter.finish())
@@ -142,14 +168,15 @@ class Reply:
             raise EmptyReplyError("the chat model answered nothing that can be spoken") from error
         self._clauses.close()
 
-    async def _think(self) -> None:
+    async def _think(self, begun: str) -> None:
         messages = await self._read_context()
         self._meter.mark(1)
         chat, options = self._needs.rooms.chat, self._asked.options
         fitting = fit_messages(messages, chat, options, default_prompt=self._needs.default_prompt)
         self._meter.prompt_tokens = chat.prompt_tokens(fitting)
+        await self._write(begun)
         with self._meter.request(RoomName.LM) as request:
-            async with aclosing(chat.reply(fitting, options.generation, self._work)) as answer:
+            async with aclosing(chat.reply(fitting, options.generation, self._work, begun=begun)) as answer:
                 while True:
                     try:
                         async with asyncio.timeout(self._limits.room_silence_s):
@@ -162,6 +189,7 @@ class Reply:
                         ) from error
                     request.output()
                     self._meter.text_tokens += piece.tokens
+                    self.made.written += piece.text
                     await self._write(piece.text)
 
     async def _read_context(self) -> tuple[ChatMessage, ...]:
@@ -189,6 +217,9 @@ class Reply:
         await self._hand_over(self._splitter.push(text))
 
     def _show(self, text: str) -> None:
+        hidden = min(self._hidden_characters, len(text))
+        self._hidden_characters -= hidden
+        text = text[hidden:]
         if text:
             self._needs.tell(ReplyTextMade(self._needs.clock(), self._asked.reply, text))
 
@@ -216,26 +247,38 @@ class Reply:
         return self._needs.lead_s() * 1000 + self._audio.held_ms
 
     async def _release(self) -> None:
-        rate_hz = self._needs.rooms.vocoder.sample_rate_hz
+        for kept in self._start.pieces:
+            await self._report(kept)
         async for piece in self._audio:
-            await self._until_near((piece.end_sample - piece.first_sample) / rate_hz)
-            self._needs.tell(
-                ReplyAudioMade(
-                    self._needs.clock(),
-                    self._asked.reply,
-                    piece.first_sample,
-                    piece.end_sample,
-                    piece.spoken_characters,
-                    piece.samples,
-                    piece.marks,
-                )
-            )
+            await self._report(piece)
+
+    async def _report(self, piece: AudioPiece) -> None:
+        rate_hz = self._needs.rooms.vocoder.sample_rate_hz
+        await self._until_near((piece.end_sample - piece.first_sample) / rate_hz)
+        made = ReplyAudioMade(
+            self._needs.clock(),
+            self._asked.reply,
+            piece.first_sample,
+            piece.end_sample,
+            piece.spoken_characters,
+            piece.samples,
+            piece.marks,
+        )
+        self._needs.tell(made)
+        self.made.forget(piece.end_sample - rate_hz * self._limits.max_playout_lead_ms // 1000)
 
     async def _until_near(self, length_s: float) -> None:
         """Wait until audio of this length may be sent."""
         shortest_s, longest_s = _LOOK_AGAIN_S
         while (over_s := self._needs.lead_s() + length_s - self._limits.max_playout_lead_ms / 1000) > 0:
             await asyncio.sleep(min(max(over_s, shortest_s), longest_s))
+
+
+def _manner(effect: StartReply | ResumeReply, seed: int, start: Start, made: Made) -> Manner:
+    voice = effect.options.voice
+    if isinstance(effect, ResumeReply):
+        return Manner(voice, seed, start=start, made=made)
+    return Manner(voice, seed, effect.first_sample, effect.first_character, start, made)
 
 
 def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:

@@ -348,8 +348,9 @@ class Session:
             fx.DropUtterance: self._on_drop_utterance,
             fx.StartReply: lambda effect, _: self.work.start_reply(effect),
             fx.CommitReply: lambda effect, _: self.work.commit_reply(effect.reply),
-            fx.CancelReply: lambda effect, _: self.work.cancel_reply(effect.reply),
-            fx.Transcribe: lambda effect, _: self.work.transcribe(effect.utterance),
+            fx.ResumeReply: lambda effect, _: self.work.resume_reply(effect),
+            fx.CancelReply: lambda effect, _: self.work.cancel_reply(effect.reply, may_resume=effect.may_resume),
+            fx.Transcribe: lambda effect, _: self.work.transcribe(effect.utterance, effect.end_sample),
             fx.CommitTurn: lambda effect, _: self._commit(effect.record),
             fx.SaveOpenTurn: lambda effect, _: self._keeping.save_open_turn(open_turn(effect)),
             fx.SetTimer: lambda effect, _: self._timers.set(effect.timer, effect.at_s),
@@ -374,6 +375,7 @@ class Session:
 
     def _commit(self, record: TurnRecord) -> None:
         self._shared.observer.turn_ended(self.identity.session_id, record)
+        self.work.forget_turn(record.number)
         self._keeping.commit(
             kept_turn(record, self._wall_s, sequence=self.sequence),
             lambda: self.tell(ev.TurnCommitted(self._shared.clock(), record.number)),

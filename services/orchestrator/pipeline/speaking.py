@@ -8,15 +8,16 @@ model slips after all words must have been said (a loop, as a rule) the clause e
 import asyncio
 from collections.abc import Iterator
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from services.orchestrator.conversation.options import VoiceOptions
-from services.orchestrator.conversation.record import FirstAudioMarks, RoomName
+from services.orchestrator.conversation.record import RoomName
 from services.orchestrator.pipeline.channel import Channel
 from services.orchestrator.pipeline.gate import Gate
 from services.orchestrator.pipeline.limits import ReplyLimits
+from services.orchestrator.pipeline.made import AudioPiece, Made, Start
 from services.orchestrator.pipeline.meter import Meter
 from services.orchestrator.pipeline.speech_door import Clause, SpeechChunk, SpeechDoor
 from services.orchestrator.ports.rooms import PreparedVoice, Rooms, Samples, SpeechStream, Work
@@ -44,17 +45,6 @@ class Shaping:
         return samples if self._volume == 1.0 or not len(samples) else change_volume(samples, self._volume)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class AudioPiece:
-    """Samples of a reply; see `ReplyAudioMade`."""
-
-    first_sample: int
-    end_sample: int
-    spoken_characters: int
-    samples: Samples
-    marks: FirstAudioMarks | None
-
-
 @dataclass(frozen=True, slots=True)
 class Manner:
     """How a reply is spoken, and from where on.
@@ -63,12 +53,16 @@ class Manner:
         options: of the voice.
         seed: of everything random in the speech.
         first_sample, first_character: positions at which its audio and its text begin.
+        start: where it is taken up, if it was stopped.
+        made: takes what is made of it.
     """
 
     options: VoiceOptions
     seed: int
     first_sample: int = 0
     first_character: int = 0
+    start: Start = Start()  # noqa: RUF009 - it never changes
+    made: Made = field(default_factory=Made)
 
 
 class Speaking:
@@ -106,7 +100,9 @@ class Speaking:
         self._gate = gate
         self._first_sample = manner.first_sample
         self._first_character = manner.first_character
-        self._position = manner.first_sample
+        self._start = manner.start
+        self._made = manner.made
+        self._position = max(manner.first_sample, manner.start.clause_sample)
         self._spoken_characters = manner.first_character
 
     async def speak(self, clauses: Channel[Clause], voice: PreparedVoice) -> None:
@@ -116,7 +112,11 @@ class Speaking:
             GenerationError: a clause failed with every seed, or half-way.
             StepAudioError: as the speech model raises.
         """
+        spoken = 0
         async for clause in clauses:
+            spoken += 1
+            if spoken <= self._start.clauses:
+                continue
             await self._gate.after(self._meter.speech_tokens / GROUP_TOKENS * GROUP_MS)
             self._door.begin(clause)
             await self._speak_clause(clause, voice)
@@ -180,6 +180,8 @@ class Speaking:
             for piece in self._cut(samples):
                 made += len(piece)
                 await self._send(piece, self._characters(clause, made, chunk, ends=is_last and made == end), audio)
+        if self._speed == 1.0:
+            self._made.clause_ends.append(self._position)
 
     def _cut(self, samples: Samples) -> Iterator[Samples]:
         """In pieces of the length in which audio is handed on."""
@@ -204,8 +206,10 @@ class Speaking:
         if first == self._first_sample:
             self._meter.mark(4)
             marks = self._meter.marks()
-        piece = AudioPiece(first, self._position, self._spoken_characters, samples, marks)
-        await audio.put(piece, len(samples) / self._rooms.vocoder.sample_rate_hz * 1000)
+        piece = AudioPiece(first, self._position, self._spoken_characters, samples, marks).after(self._start.sample)
+        if piece is not None:
+            self._made.keep(piece)
+            await audio.put(piece, len(piece.samples) / self._rooms.vocoder.sample_rate_hz * 1000)
 
     def _characters(self, clause: Clause, made: int, chunk: SpeechChunk, *, ends: bool) -> int:
         """Characters of the reply that are spoken after so many samples of a clause, whose whole length is a guess."""

@@ -7,18 +7,20 @@ or one transcript, and the session goes on.
 import asyncio
 import logging
 from collections.abc import Callable
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
-from services.orchestrator.conversation.effects import StartReply
+from services.orchestrator.conversation.effects import ResumeReply, StartReply
 from services.orchestrator.conversation.events import (
     Event,
     ReplyFailed,
     ReplyId,
     ReplyMade,
     ReplyStopped,
+    ReplyTakenUp,
     Transcribed,
 )
 from services.orchestrator.pipeline.input_audio import InputAudio
+from services.orchestrator.pipeline.made import Made
 from services.orchestrator.pipeline.meter import Meter
 from services.orchestrator.pipeline.replies import Reply, ReplyNeeds
 from services.orchestrator.pipeline.surroundings import Surroundings
@@ -26,9 +28,10 @@ from services.orchestrator.pipeline.utterances import SpokenUtterance
 from services.orchestrator.ports.rooms import Work
 from services.shared.errors import CancelledRequestError, DeadlineExceededError, StepAudioError
 
-_MAX_SEED = 2**31 - 1
+MAX_SEED: Final = 2**31 - 1
+"""Of the seeds that are drawn."""
 
-_ReplyTask: TypeAlias = "asyncio.Task[ReplyMade | ReplyFailed]"
+_ReplyTask: TypeAlias = asyncio.Task[ReplyMade | ReplyFailed]
 
 _log = logging.getLogger(__name__)
 
@@ -58,6 +61,7 @@ class SessionWork:
         self._tasks: asyncio.TaskGroup | None = None
         self._utterances: dict[int, tuple[SpokenUtterance, asyncio.Task[None]]] = {}
         self._replies: dict[ReplyId, tuple[Reply, _ReplyTask]] = {}
+        self._made: dict[ReplyId, Made] = {}
         self._needs = ReplyNeeds(
             rooms=shared.rooms,
             find_voice=lambda voice_id: shared.voices.find(tenant, voice_id),
@@ -111,13 +115,30 @@ class SessionWork:
 
     def start_reply(self, effect: StartReply) -> None:
         """Work out a reply; reports text and audio, then ReplyMade, ReplyFailed or ReplyStopped."""
+        self._begin_reply(effect, Made())
+
+    def resume_reply(self, effect: ResumeReply) -> None:
+        """Go on with a reply that was stopped, if what was made of it is there; reports ReplyTakenUp first."""
+        made = self._made.pop(effect.stopped, None)
+        if made is None or effect.seed is None:
+            self._tell(ReplyTakenUp(self._shared.clock(), effect.reply, can_go_on=False))
+            return
+        self._tell(ReplyTakenUp(self._shared.clock(), effect.reply, can_go_on=True))
+        self._begin_reply(effect, made.copy())  # the stopped work may still be letting go
+
+    def forget_turn(self, turn: int) -> None:
+        """None of its replies goes on any more."""
+        self._made = {reply: made for reply, made in self._made.items() if reply.turn != turn}
+
+    def _begin_reply(self, effect: StartReply | ResumeReply, made: Made) -> None:
         trace = self._shared.observer.reply(self._session_id, effect.reply)
         meter = Meter(self._shared.clock, trace)
         work = Work(self._session_id, effect.reply.turn, effect.reply.epoch, trace.traceparent)
-        seed = self._shared.chance.randint(0, _MAX_SEED) if effect.seed is None else effect.seed
-        reply = Reply(effect, self._needs, work=work, meter=meter, seed=seed)
+        seed = self._shared.chance.randint(0, MAX_SEED) if effect.seed is None else effect.seed
+        reply = Reply(effect, self._needs, work=work, meter=meter, seed=seed, made=made)
         task = self._group.create_task(self._reply(effect.reply, reply, meter))
         self._replies[effect.reply] = reply, task
+        self._made[effect.reply] = reply.made
 
         def over(done: _ReplyTask) -> None:
             del self._replies[effect.reply]
@@ -136,14 +157,16 @@ class SessionWork:
         if reply in self._replies:
             self._replies[reply][0].commit()
 
-    def cancel_reply(self, reply: ReplyId) -> None:
-        """Stop every room's work for it."""
+    def cancel_reply(self, reply: ReplyId, *, may_resume: bool = False) -> None:
+        """Stop every room's work for it; what was made of it is kept if it may go on."""
+        if not may_resume:
+            self._made.pop(reply, None)
         if reply in self._replies:
             self._replies[reply][1].cancel()
 
-    def transcribe(self, number: int) -> None:
-        """Write down an utterance that has ended."""
-        self._group.create_task(self._transcribe(number))
+    def transcribe(self, number: int, end_sample: int | None) -> None:
+        """Write down an utterance that has ended, or one that is open as far as it was heard before a sample."""
+        self._group.create_task(self._transcribe(number, end_sample))
 
     def stop(self) -> None:
         """Cancel every reply and utterance."""
@@ -170,19 +193,27 @@ class SessionWork:
             return ReplyFailed(clock(), reply, _own(error, "a reply"), meter.work())
         return ReplyMade(clock(), reply, meter.work())
 
-    async def _transcribe(self, number: int) -> None:
-        text = ""
+    async def _transcribe(self, number: int, end_sample: int | None) -> None:
+        """Report a transcript: an empty one if none could be made, and of open speech none at all.
+
+        That no words were understood so far would let speech be forgotten; that nothing is known does not.
+        """
+        text, is_known = "", False
         try:
             async with asyncio.timeout(self._shared.limits.transcript_s):
-                tokens = await self._utterance(number).tokens()
+                utterance = self._utterance(number)
+                tokens = await (utterance.tokens() if end_sample is None else utterance.tokens_before(end_sample))
                 if tokens:
                     # No session: the interruption of a reply makes rooms drop the session's older work, not this.
                     text = await self._shared.rooms.chat.transcribe(tokens, Work())
+                is_known = True
         except TimeoutError as error:
             _own(DeadlineExceededError(f"no transcript came: {error!r}"), "a transcript")
         except Exception as error:  # noqa: BLE001 - a turn without words is better than no turn
             _own(error, "a transcript")
-        self._tell(Transcribed(self._shared.clock(), number, text, is_final=True))
+        if is_known or end_sample is None:
+            is_final = end_sample is None
+            self._tell(Transcribed(self._shared.clock(), number, text, is_final=is_final, end_sample=end_sample or 0))
 
 
 def _own(error: Exception, what: str) -> StepAudioError:

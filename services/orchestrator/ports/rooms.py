@@ -131,9 +131,11 @@ class ChatModel(Protocol):
         """Tokens of the prompt that these messages make."""
 
     def reply(
-        self, messages: Sequence[ChatMessage], options: GenerationOptions, work: Work
+        self, messages: Sequence[ChatMessage], options: GenerationOptions, work: Work, *, begun: str = ""
     ) -> AsyncGenerator[TextPiece, None]:
         """Give the assistant's next turn, as it is generated; closing it cancels.
+
+        Where it has `begun` already, what follows that text is given, perhaps nothing.
 
         Raises:
             PromptTooLongError: prompt and one token exceed the context.

@@ -22,6 +22,7 @@ from services.orchestrator.conversation.events import ReplyAudioMade, ReplyId, R
 from services.orchestrator.conversation.options import GenerationOptions, Options
 from services.orchestrator.conversation.record import Message, Role
 from services.orchestrator.pipeline.limits import PipelineLimits
+from services.orchestrator.pipeline.made import Made
 from services.orchestrator.pipeline.meter import Meter
 from services.orchestrator.pipeline.observer import Unobserved
 from services.orchestrator.pipeline.replies import Reply, ReplyNeeds
@@ -52,7 +53,7 @@ class LocalChat:
         return 1
 
     async def reply(
-        self, messages: Sequence[ChatMessage], options: GenerationOptions, work: Work
+        self, messages: Sequence[ChatMessage], options: GenerationOptions, work: Work, *, begun: str = ""
     ) -> AsyncGenerator[TextPiece, None]:
         read = [PromptMessage(message.role.value, str(message.content)) for message in messages]
         for text in self.model.reply(read, replace(self.model.params, seed=options.seed or 0)):
@@ -153,7 +154,7 @@ def streamed(question: str) -> tuple[str, Samples, LocalSpeech]:
         needs = ReplyNeeds(bundle, find_voice, utterance, lambda: 0.0, told.append, loop_time, PipelineLimits(), "")
         options = Options(generation=GenerationOptions(seed=SEED))
         effect = StartReply(ReplyId(1, 1), (Message(Role.USER, question),), "", options)
-        await Reply(effect, needs, work=Work(), meter=Meter(loop_time, Unobserved()), seed=SEED).run()
+        await Reply(effect, needs, work=Work(), meter=Meter(loop_time, Unobserved()), seed=SEED, made=Made()).run()
         text = "".join(event.text for event in told if isinstance(event, ReplyTextMade))
         pieces = [np.asarray(event.samples) for event in told if isinstance(event, ReplyAudioMade)]
         return text, np.concatenate(pieces), speech
