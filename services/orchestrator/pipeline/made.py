@@ -44,16 +44,19 @@ class Made:
         is_written: no more text comes.
         clause_ends: positions at which its first clauses end; of a reply whose speed is changed, none.
         pieces: its newest audio, without gaps.
+        is_foreign: another replica reported what was heard of it: how much of the text that is shows when it is made
+            again.
     """
 
     written: str = ""
     is_written: bool = False
     clause_ends: list[int] = field(default_factory=list)
     pieces: deque[AudioPiece] = field(default_factory=deque)
+    is_foreign: bool = False
 
     def copy(self) -> "Made":
         """The same, for other work on the reply."""
-        return Made(self.written, self.is_written, list(self.clause_ends), deque(self.pieces))
+        return Made(self.written, self.is_written, list(self.clause_ends), deque(self.pieces), self.is_foreign)
 
     def keep(self, piece: AudioPiece) -> None:
         """The next samples were made."""

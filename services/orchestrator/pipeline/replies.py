@@ -18,7 +18,7 @@ from contextlib import aclosing
 from dataclasses import dataclass
 
 from services.orchestrator.conversation.effects import ResumeReply, StartReply
-from services.orchestrator.conversation.events import ReplyAudioMade, ReplyTextMade
+from services.orchestrator.conversation.events import ReplyAudioMade, ReplyTakenUp, ReplyTextMade
 from services.orchestrator.conversation.record import RoomName, UtteranceSpeech
 from services.orchestrator.pipeline.channel import Channel
 from services.orchestrator.pipeline.context import fit_messages, read_messages
@@ -29,7 +29,7 @@ from services.orchestrator.pipeline.meter import Meter
 from services.orchestrator.pipeline.speaking import Manner, Speaking
 from services.orchestrator.pipeline.speech_door import Clause, SpeechDoor
 from services.orchestrator.pipeline.text import Trimmer, VisibleText
-from services.orchestrator.pipeline.utterances import SpokenUtterance
+from services.orchestrator.pipeline.utterances import KnownUtterance, SpokenUtterance
 from services.orchestrator.ports.rooms import ChatMessage, PreparedVoice, Rooms, SpeechTokens, Work
 from services.shared.errors import (
     DeadlineExceededError,
@@ -46,7 +46,7 @@ _LOOK_AGAIN_S = 0.01, 0.25
 """Shortest and longest wait for audio to be played: an acknowledgement may bring more than the clock."""
 
 FindVoice = Callable[[str], Awaitable[PreparedVoice]]
-Tell = Callable[[ReplyTextMade | ReplyAudioMade], None]
+Tell = Callable[[ReplyTextMade | ReplyAudioMade | ReplyTakenUp], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +66,7 @@ class ReplyNeeds:
 
     rooms: Rooms
     find_voice: FindVoice
-    utterance: Callable[[int], SpokenUtterance]
+    utterance: Callable[[int], SpokenUtterance | KnownUtterance]
     lead_s: Callable[[], float]
     tell: Tell
     clock: Callable[[], float]
@@ -106,6 +106,7 @@ class Reply:
         if isinstance(effect, ResumeReply):
             self._start = self.made.rewind(effect.first_sample)
             self._hidden_characters = len(effect.text)
+        self._untold: list[str] | None = [] if self.made.is_foreign else None
         is_ahead = isinstance(effect, StartReply) and effect.is_speculative
         self._needs = needs
         self._work = work
@@ -220,7 +221,9 @@ class Reply:
         hidden = min(self._hidden_characters, len(text))
         self._hidden_characters -= hidden
         text = text[hidden:]
-        if text:
+        if text and self._untold is not None:
+            self._untold.append(text)
+        elif text:
             self._needs.tell(ReplyTextMade(self._needs.clock(), self._asked.reply, text))
 
     async def _hand_over(self, clauses: list[str]) -> None:
@@ -250,7 +253,18 @@ class Reply:
         for kept in self._start.pieces:
             await self._report(kept)
         async for piece in self._audio:
+            self._take_up()
             await self._report(piece)
+        self._take_up()
+
+    def _take_up(self) -> None:
+        """Say that a reply of another replica goes on, once it is known how much of its text was spoken before."""
+        if self._untold is None:
+            return
+        untold, self._untold, self.made.is_foreign = self._untold, None, False
+        spoken = self._speaking.skipped_characters
+        self._needs.tell(ReplyTakenUp(self._needs.clock(), self._asked.reply, can_go_on=True, spoken_characters=spoken))
+        self._show("".join(untold))
 
     async def _report(self, piece: AudioPiece) -> None:
         rate_hz = self._needs.rooms.vocoder.sample_rate_hz

@@ -278,15 +278,19 @@ class Sessions:
     async def _take_over(self, found: Resumption, request: ResumeRequest) -> Session:
         kept = found.session
         epoch = kept.epoch if found.open_turn is None else max(kept.epoch, found.open_turn.epoch)
-        past = Past(found.turns, found.open_turn, epoch, kept.input_sample, self._shared.clock())
+        turn = found.open_turn
+        basis = None if turn is None else turn.basis
+        past = Past(found.turns, turn, epoch, kept.input_sample, self._shared.clock(), basis)
         rate_hz = self._shared.rooms.vocoder.sample_rate_hz
         seed = self._shared.chance.randint(0, MAX_SEED)
         core = self._make_core(Beginning(kept.options, kept.history, rate_hz, past, seed))
         identity = Identity(kept.session_id, kept.tenant, kept.formats, kept.created_s)
         session = await self._begin(identity, core, found.lease, first_sample=kept.input_sample)
-        for turn in found.turns:
-            if turn.sequence >= request.received_sequence:
-                session.remember(turn)
+        if turn is not None:
+            session.work.take_over(turn, epoch)
+        for ended in found.turns:
+            if ended.sequence >= request.received_sequence:
+                session.remember(ended)
         return session
 
     async def _begin(self, identity: Identity, core: Core, lease: Lease, *, first_sample: int = 0) -> Session:

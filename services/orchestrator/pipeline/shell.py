@@ -352,7 +352,7 @@ class Session:
             fx.CancelReply: lambda effect, _: self.work.cancel_reply(effect.reply, may_resume=effect.may_resume),
             fx.Transcribe: lambda effect, _: self.work.transcribe(effect.utterance, effect.end_sample),
             fx.CommitTurn: lambda effect, _: self._commit(effect.record),
-            fx.SaveOpenTurn: lambda effect, _: self._keeping.save_open_turn(open_turn(effect)),
+            fx.SaveOpenTurn: lambda effect, _: self._save_open_turn(effect),
             fx.SetTimer: lambda effect, _: self._timers.set(effect.timer, effect.at_s),
             fx.EndStream: lambda effect, _: self.end(Fate.OVER, None),
         }
@@ -372,6 +372,11 @@ class Session:
     def _on_drop_utterance(self, effect: fx.DropUtterance, _: int) -> None:
         if self.work.drop_utterance(effect.utterance) is self._open_utterance:
             self._open_utterance, self._listening.follows = None, False
+
+    def _save_open_turn(self, effect: fx.SaveOpenTurn) -> None:
+        spoken = None if effect.basis is None else effect.basis.utterance
+        tokens = () if spoken is None else self.work.known_tokens(spoken.number)
+        self._keeping.save_open_turn(open_turn(effect, self.work.made_of(effect.number), tokens))
 
     def _commit(self, record: TurnRecord) -> None:
         self._shared.observer.turn_ended(self.identity.session_id, record)

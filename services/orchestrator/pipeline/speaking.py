@@ -76,6 +76,9 @@ class Speaking:
         meter: measures the rooms.
         door: between the two stages.
         gate: holds a reply back that is prepared ahead.
+
+    Attributes:
+        skipped_characters: of the reply's text that are spoken before the sample from which on it is reported.
     """
 
     def __init__(
@@ -97,6 +100,7 @@ class Speaking:
         self._limits = limits
         self._meter = meter
         self._door = door
+        self.skipped_characters = 0
         self._gate = gate
         self._first_sample = manner.first_sample
         self._first_character = manner.first_character
@@ -207,7 +211,9 @@ class Speaking:
             self._meter.mark(4)
             marks = self._meter.marks()
         piece = AudioPiece(first, self._position, self._spoken_characters, samples, marks).after(self._start.sample)
-        if piece is not None:
+        if piece is None:
+            self.skipped_characters = self._spoken_characters
+        else:
             self._made.keep(piece)
             await audio.put(piece, len(piece.samples) / self._rooms.vocoder.sample_rate_hz * 1000)
 

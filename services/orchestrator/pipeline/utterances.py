@@ -31,6 +31,35 @@ from services.shared.errors import (
 _log = logging.getLogger(__name__)
 
 
+class KnownUtterance:
+    """An utterance whose tokens another replica has made.
+
+    Args:
+        tokens: all of them; none if they were not there yet.
+    """
+
+    def __init__(self, tokens: tuple[int, ...]) -> None:
+        self._tokens = tokens
+
+    @property
+    def known_tokens(self) -> tuple[int, ...]:
+        """As far as they are there."""
+        return self._tokens
+
+    async def tokens(self) -> tuple[int, ...]:
+        """All its tokens."""
+        return self._tokens
+
+    async def tokens_before(self, end_sample: int) -> tuple[int, ...]:
+        """All its tokens: it has ended."""
+        return self._tokens
+
+    @property
+    def work(self) -> RoomWork:
+        """None here."""
+        return RoomWork(RoomName.TOKENIZER, 0, 0.0, 0.0)
+
+
 class SpokenUtterance:
     """One utterance, from its first sample to its tokens.
 
@@ -85,6 +114,11 @@ class SpokenUtterance:
         self.end_sample = max(end_sample, self.cursor)
         self._rest = self._audio.read(self.cursor, self.end_sample)
         self._wake.set()
+
+    @property
+    def known_tokens(self) -> tuple[int, ...]:
+        """All its tokens, or none while they are not there."""
+        return self._tokens
 
     async def tokens(self) -> tuple[int, ...]:
         """Wait for all its tokens.

@@ -24,8 +24,9 @@ from services.orchestrator.pipeline.made import Made
 from services.orchestrator.pipeline.meter import Meter
 from services.orchestrator.pipeline.replies import Reply, ReplyNeeds
 from services.orchestrator.pipeline.surroundings import Surroundings
-from services.orchestrator.pipeline.utterances import SpokenUtterance
+from services.orchestrator.pipeline.utterances import KnownUtterance, SpokenUtterance
 from services.orchestrator.ports.rooms import Work
+from services.orchestrator.ports.store import OpenTurn
 from services.shared.errors import CancelledRequestError, DeadlineExceededError, StepAudioError
 
 MAX_SEED: Final = 2**31 - 1
@@ -59,9 +60,11 @@ class SessionWork:
         self._shared = shared
         self._tell = tell
         self._tasks: asyncio.TaskGroup | None = None
-        self._utterances: dict[int, tuple[SpokenUtterance, asyncio.Task[None]]] = {}
+        self._utterances: dict[int, SpokenUtterance] = {}
+        self._tokenizing: dict[int, asyncio.Task[None]] = {}
         self._replies: dict[ReplyId, tuple[Reply, _ReplyTask]] = {}
         self._made: dict[ReplyId, Made] = {}
+        self._foreign: dict[int, KnownUtterance] = {}
         self._needs = ReplyNeeds(
             rooms=shared.rooms,
             find_voice=lambda voice_id: shared.voices.find(tenant, voice_id),
@@ -97,21 +100,22 @@ class SessionWork:
             limits=self._shared.limits,
             clock=self._shared.clock,
         )
-        self._utterances[number] = utterance, self._group.create_task(utterance.run())
+        self._utterances[number] = utterance
+        self._tokenizing[number] = self._group.create_task(utterance.run())
         return utterance
 
     def end_utterance(self, number: int, end_sample: int) -> None:
         """No audio from this sample on belongs to it."""
         if number in self._utterances:
-            self._utterances[number][0].end(end_sample)
+            self._utterances[number].end(end_sample)
 
     def drop_utterance(self, number: int) -> SpokenUtterance | None:
         """Forget it and its tokens; returns what was dropped."""
+        self._foreign.pop(number, None)
         if number not in self._utterances:
             return None
-        utterance, task = self._utterances.pop(number)
-        task.cancel()
-        return utterance
+        self._tokenizing.pop(number).cancel()
+        return self._utterances.pop(number)
 
     def start_reply(self, effect: StartReply) -> None:
         """Work out a reply; reports text and audio, then ReplyMade, ReplyFailed or ReplyStopped."""
@@ -123,8 +127,28 @@ class SessionWork:
         if made is None or effect.seed is None:
             self._tell(ReplyTakenUp(self._shared.clock(), effect.reply, can_go_on=False))
             return
-        self._tell(ReplyTakenUp(self._shared.clock(), effect.reply, can_go_on=True))
+        if not made.is_foreign:
+            self._tell(ReplyTakenUp(self._shared.clock(), effect.reply, can_go_on=True))
         self._begin_reply(effect, made.copy())  # the stopped work may still be letting go
+
+    def made_of(self, turn: int) -> Made:
+        """What was made of a turn's reply."""
+        replies = [reply for reply in self._made if reply.turn == turn]
+        return self._made[max(replies)] if replies else Made()
+
+    def known_tokens(self, number: int) -> tuple[int, ...]:
+        """Tokens of an utterance, as far as they are there."""
+        utterance = self._utterances.get(number) or self._foreign.get(number)
+        return () if utterance is None else utterance.known_tokens
+
+    def take_over(self, turn: OpenTurn, epoch: int) -> None:
+        """Another replica had this turn under way, in this epoch."""
+        if turn.basis is None:
+            return
+        made = Made(turn.written, turn.is_written, is_foreign=True)
+        self._made[ReplyId(turn.number, epoch)] = made
+        if turn.basis.utterance is not None:
+            self._foreign[turn.basis.utterance.number] = KnownUtterance(turn.tokens)
 
     def forget_turn(self, turn: int) -> None:
         """None of its replies goes on any more."""
@@ -180,10 +204,11 @@ class SessionWork:
         assert self._tasks is not None
         return self._tasks
 
-    def _utterance(self, number: int) -> SpokenUtterance:
-        if number not in self._utterances:
+    def _utterance(self, number: int) -> SpokenUtterance | KnownUtterance:
+        utterance = self._utterances.get(number) or self._foreign.get(number)
+        if utterance is None:
             raise CancelledRequestError(f"utterance {number} was dropped")
-        return self._utterances[number][0]
+        return utterance
 
     async def _reply(self, reply: ReplyId, work: Reply, meter: Meter) -> ReplyMade | ReplyFailed:
         clock = self._shared.clock

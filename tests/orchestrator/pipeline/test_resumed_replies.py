@@ -21,10 +21,12 @@ from services.orchestrator.conversation.outputs import (
 )
 from services.orchestrator.conversation.record import Outcome
 from services.orchestrator.pipeline.made import AudioPiece, Made
+from services.shared.errors import RoomUnavailableError
 from services.shared.prompt.speech.clauses import split_clauses
 from tests.fakes.clock import run
-from tests.fakes.rooms import PACED, Pace, Paces
-from tests.orchestrator.pipeline.house import OPTIONS, Client, House, house, resume, start
+from tests.fakes.rooms import PACED, FakeRooms, Fault, Pace, Paces
+from tests.fakes.store import FakeSessionStore
+from tests.orchestrator.pipeline.house import OPTIONS, Client, House, house, resume, start, wall_time
 
 pytestmark = pytest.mark.unit
 
@@ -174,5 +176,74 @@ def test_speech_without_words_lets_the_reply_go_on_and_words_end_it(words: str) 
                 assert client.of(ReplyEnded)[0].total_samples == len(samples)
             client.hang_up()
         assert place.rooms.live == {}
+
+    run(main())
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.floats(0.0, 6.0), st.integers(0, 66_000), st.sampled_from([PACED, SLOW_TEXT]), st.booleans())
+def test_another_replica_goes_on_with_a_reply_in_mid_answer(
+    after_s: float, unheard: int, paces: Paces, is_spoken: bool
+) -> None:
+    text, samples = whole_reply(OPTIONS, paces)
+
+    async def main() -> None:
+        store, rooms = FakeSessionStore(clock=wall_time), FakeRooms(paces, sleep=asyncio.sleep)
+        async with (
+            house(store=store, rooms=rooms) as one,
+            house(store=store, rooms=rooms, owner="replica-2") as two,
+            asyncio.TaskGroup() as tasks,
+        ):
+            client = await start(one, tasks)
+            rooms.chat.answers.extend([ANSWER] * 3)
+            if is_spoken:
+                await client.speak(1.5, 0.5)
+                await client.speak(0.8, 0.0)
+            else:
+                client.ask("How is the weather?")
+            await client.until(lambda it: bool(it.of(ReplyAudio)))
+            await asyncio.sleep(after_s)
+            heard = client.samples
+            played = max(len(heard) - unheard, 0)
+            again = await resume(two, tasks, client, playback=Playback(1, played))
+            await again.turns(1)
+            (resumed,) = again.of(ReplyResumed)
+            assert resumed.first_sample == played
+            (turn,) = again.of(TurnEnded)
+            assert turn.record.outcome is Outcome.COMPLETED
+            assert turn.record.agent_text == resumed.text + again.text == text
+            assert ("groups" in turn.record.user_text) == is_spoken
+            assert np.array_equal(np.concatenate([heard[:played], again.samples]), samples)
+            spoken = [piece.spoken_characters for piece in again.of(ReplyAudio)]
+            assert spoken == sorted(spoken)
+            again.hang_up()
+        assert rooms.live == {}
+
+    run(main())
+
+
+def test_a_reply_that_another_replica_cannot_make_again_ends_as_interrupted() -> None:
+    async def main() -> None:
+        store, rooms = FakeSessionStore(clock=wall_time), FakeRooms(PACED, sleep=asyncio.sleep)
+        async with (
+            house(store=store, rooms=rooms) as one,
+            house(store=store, rooms=rooms, owner="replica-2") as two,
+            asyncio.TaskGroup() as tasks,
+        ):
+            client = await start(one, tasks)
+            rooms.chat.answers.append(ANSWER)
+            client.ask("How is the weather?")
+            await client.until(lambda it: len(it.samples) > 5 * RATE_HZ)
+            client.hang_up()
+            await asyncio.sleep(0.1)
+            rooms.vocoder.faults.append(Fault(RoomUnavailableError("gone")))
+            again = await resume(two, tasks, client, playback=Playback(1, 4 * RATE_HZ))
+            await again.turns(1)
+            assert again.of(ReplyResumed) == again.of(ReplyAudio) == again.of(ReplyEnded) == []
+            assert again.of(TurnEnded)[0].record.outcome is not Outcome.COMPLETED
+            again.ask("Are you there?")
+            await again.turns(2)
+            again.hang_up()
+        assert rooms.live == {}
 
     run(main())
