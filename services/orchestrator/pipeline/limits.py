@@ -50,8 +50,8 @@ class PipelineLimits:
         unjudged_ms: user audio that may wait for voice activity, gaps included.
         utterance_batch_ms: user audio that the tokenizer is given at once while it is spoken.
         vad_batch_frames: frames that voice activity judges at once, at most.
-        vad_s, tokens_s, transcript_s, voice_s, store_s: longest waits for voice activity, for the rest of an
-            utterance's tokens, for a transcript, for a voice, for one answer of the store.
+        vad_s, turn_model_s, tokens_s, transcript_s, voice_s, store_s: longest waits for voice activity, for the turn
+            model, for the rest of an utterance's tokens, for a transcript, for a voice, for one answer of the store.
         unread_ms, unread_events: what a client may leave unread.
         waiting_events: client events that may wait for the audio before them to be judged.
         uncommitted_writes: writes that may wait for a store that is away.
@@ -74,6 +74,7 @@ class PipelineLimits:
     utterance_batch_ms: int = 240
     vad_batch_frames: int = 16
     vad_s: float = 5.0
+    turn_model_s: float = 1.0
     tokens_s: float = 10.0
     transcript_s: float = 30.0
     voice_s: float = 10.0

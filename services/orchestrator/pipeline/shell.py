@@ -28,7 +28,7 @@ from services.orchestrator.pipeline.identity import Fate, Identity, Opening
 from services.orchestrator.pipeline.keeping import Keeping
 from services.orchestrator.pipeline.limits import SEQUENCE_HEADROOM
 from services.orchestrator.pipeline.listening import Listening
-from services.orchestrator.pipeline.records import ended_turn, kept_turn, open_turn
+from services.orchestrator.pipeline.records import ended_turn, kept_turn
 from services.orchestrator.pipeline.session import Emitted, Stream, StreamOpened
 from services.orchestrator.pipeline.surroundings import Surroundings
 from services.orchestrator.pipeline.timers import Timers
@@ -346,13 +346,14 @@ class Session:
             fx.OpenUtterance: self._on_open_utterance,
             fx.EndUtterance: self._on_end_utterance,
             fx.DropUtterance: self._on_drop_utterance,
+            fx.AskTurnModel: lambda effect, _: self.work.judge_turn(effect.utterance, effect.end_sample),
             fx.StartReply: lambda effect, _: self.work.start_reply(effect),
             fx.CommitReply: lambda effect, _: self.work.commit_reply(effect.reply),
             fx.ResumeReply: lambda effect, _: self.work.resume_reply(effect),
             fx.CancelReply: lambda effect, _: self.work.cancel_reply(effect.reply, may_resume=effect.may_resume),
             fx.Transcribe: lambda effect, _: self.work.transcribe(effect.utterance, effect.end_sample),
             fx.CommitTurn: lambda effect, _: self._commit(effect.record),
-            fx.SaveOpenTurn: lambda effect, _: self._save_open_turn(effect),
+            fx.SaveOpenTurn: lambda effect, _: self._keeping.save_open_turn(self.work.open_turn(effect)),
             fx.SetTimer: lambda effect, _: self._timers.set(effect.timer, effect.at_s),
             fx.EndStream: lambda effect, _: self.end(Fate.OVER, None),
         }
@@ -372,11 +373,6 @@ class Session:
     def _on_drop_utterance(self, effect: fx.DropUtterance, _: int) -> None:
         if self.work.drop_utterance(effect.utterance) is self._open_utterance:
             self._open_utterance, self._listening.follows = None, False
-
-    def _save_open_turn(self, effect: fx.SaveOpenTurn) -> None:
-        spoken = None if effect.basis is None else effect.basis.utterance
-        tokens = () if spoken is None else self.work.known_tokens(spoken.number)
-        self._keeping.save_open_turn(open_turn(effect, self.work.made_of(effect.number), tokens))
 
     def _commit(self, record: TurnRecord) -> None:
         self._shared.observer.turn_ended(self.identity.session_id, record)

@@ -71,6 +71,7 @@ class SpokenUtterance:
         clock: monotonic seconds.
 
     Attributes:
+        first_sample: position of its first sample.
         end_sample: position after its last sample; None while it is open.
         cursor: position of the next sample that the tokenizer is given.
     """
@@ -86,6 +87,7 @@ class SpokenUtterance:
         clock: Callable[[], float],
     ) -> None:
         self.end_sample: int | None = None
+        self.first_sample = first_sample
         self.cursor = first_sample
         self._settled = first_sample
         self._audio = audio
@@ -130,6 +132,10 @@ class SpokenUtterance:
         if self._error is not None:
             raise self._error
         return self._tokens
+
+    def newest_audio(self, end_sample: int, samples: int) -> NDArray[np.float32]:
+        """Its audio before a sample, so much of it at most."""
+        return self._audio.read(max(self.first_sample, end_sample - samples), end_sample)
 
     async def tokens_before(self, end_sample: int) -> tuple[int, ...]:
         """Ask for its tokens up to a sample while it is open; once it has ended, for all.

@@ -9,7 +9,7 @@ import logging
 from collections.abc import Callable
 from typing import Final, TypeAlias
 
-from services.orchestrator.conversation.effects import ResumeReply, StartReply
+from services.orchestrator.conversation.effects import ResumeReply, SaveOpenTurn, StartReply
 from services.orchestrator.conversation.events import (
     Event,
     ReplyFailed,
@@ -18,14 +18,17 @@ from services.orchestrator.conversation.events import (
     ReplyStopped,
     ReplyTakenUp,
     Transcribed,
+    TurnJudged,
 )
 from services.orchestrator.pipeline.input_audio import InputAudio
 from services.orchestrator.pipeline.made import Made
 from services.orchestrator.pipeline.meter import Meter
+from services.orchestrator.pipeline.records import open_turn
 from services.orchestrator.pipeline.replies import Reply, ReplyNeeds
 from services.orchestrator.pipeline.surroundings import Surroundings
 from services.orchestrator.pipeline.utterances import KnownUtterance, SpokenUtterance
-from services.orchestrator.ports.rooms import Work
+from services.orchestrator.ports.hearing import TURN_SAMPLES
+from services.orchestrator.ports.rooms import Samples, Work
 from services.orchestrator.ports.store import OpenTurn
 from services.shared.errors import CancelledRequestError, DeadlineExceededError, StepAudioError
 
@@ -131,15 +134,13 @@ class SessionWork:
             self._tell(ReplyTakenUp(self._shared.clock(), effect.reply, can_go_on=True))
         self._begin_reply(effect, made.copy())  # the stopped work may still be letting go
 
-    def made_of(self, turn: int) -> Made:
-        """What was made of a turn's reply."""
-        replies = [reply for reply in self._made if reply.turn == turn]
-        return self._made[max(replies)] if replies else Made()
-
-    def known_tokens(self, number: int) -> tuple[int, ...]:
-        """Tokens of an utterance, as far as they are there."""
-        utterance = self._utterances.get(number) or self._foreign.get(number)
-        return () if utterance is None else utterance.known_tokens
+    def open_turn(self, effect: SaveOpenTurn) -> OpenTurn:
+        """The turn under way as it is kept, with what its reply is made again from."""
+        replies = [reply for reply in self._made if reply.turn == effect.number]
+        made = self._made[max(replies)] if replies else Made()
+        spoken = None if effect.basis is None else effect.basis.utterance
+        utterance = None if spoken is None else self._utterances.get(spoken.number) or self._foreign.get(spoken.number)
+        return open_turn(effect, made, () if utterance is None else utterance.known_tokens)
 
     def take_over(self, turn: OpenTurn, epoch: int) -> None:
         """Another replica had this turn under way, in this epoch."""
@@ -192,6 +193,11 @@ class SessionWork:
         """Write down an utterance that has ended, or one that is open as far as it was heard before a sample."""
         self._group.create_task(self._transcribe(number, end_sample))
 
+    def judge_turn(self, number: int, end_sample: int) -> None:
+        """Judge whether the turn of the open utterance is complete, from its newest audio before a sample."""
+        samples = self._utterances[number].newest_audio(end_sample, TURN_SAMPLES)
+        self._group.create_task(self._judge_turn(number, end_sample, samples))
+
     def stop(self) -> None:
         """Cancel every reply and utterance."""
         for reply in list(self._replies):
@@ -217,6 +223,19 @@ class SessionWork:
         except Exception as error:  # noqa: BLE001 - whatever a room does wrong ends this reply and no more
             return ReplyFailed(clock(), reply, _own(error, "a reply"), meter.work())
         return ReplyMade(clock(), reply, meter.work())
+
+    async def _judge_turn(self, utterance: int, end_sample: int, samples: Samples) -> None:
+        """Report a judgement; without a model that answers, it is that silence alone decides."""
+        probability, model = 1.0, self._shared.turn_model
+        try:
+            if model is not None:
+                async with asyncio.timeout(self._shared.limits.turn_model_s):
+                    probability = await model.judge(samples)
+        except TimeoutError as error:
+            _own(DeadlineExceededError(f"no judgement came: {error!r}"), "a judgement of a turn")
+        except Exception as error:  # noqa: BLE001 - a turn that ends by silence is better than no turn
+            _own(error, "a judgement of a turn")
+        self._tell(TurnJudged(self._shared.clock(), utterance, end_sample, probability))
 
     async def _transcribe(self, number: int, end_sample: int | None) -> None:
         """Report a transcript: an empty one if none could be made, and of open speech none at all.

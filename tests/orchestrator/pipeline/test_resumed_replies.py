@@ -239,7 +239,8 @@ def test_a_reply_that_another_replica_cannot_make_again_ends_as_interrupted() ->
             rooms.vocoder.faults.append(Fault(RoomUnavailableError("gone")))
             again = await resume(two, tasks, client, playback=Playback(1, 4 * RATE_HZ))
             await again.turns(1)
-            assert again.of(ReplyResumed) == again.of(ReplyAudio) == again.of(ReplyEnded) == []
+            kinds = {type(output) for output in again.outputs}
+            assert kinds.isdisjoint({ReplyResumed, ReplyAudio, ReplyEnded})
             assert again.of(TurnEnded)[0].record.outcome is not Outcome.COMPLETED
             again.ask("Are you there?")
             await again.turns(2)
