@@ -353,7 +353,7 @@ class Session:
             fx.CancelReply: lambda effect, _: self.work.cancel_reply(effect.reply, may_resume=effect.may_resume),
             fx.Transcribe: lambda effect, _: self.work.transcribe(effect.utterance, effect.end_sample),
             fx.CommitTurn: lambda effect, _: self._commit(effect.record),
-            fx.SaveOpenTurn: lambda effect, _: self._keeping.save_open_turn(self.work.open_turn(effect)),
+            fx.SaveOpenTurn: lambda effect, _: self._save_open_turn(effect),
             fx.SetTimer: lambda effect, _: self._timers.set(effect.timer, effect.at_s),
             fx.EndStream: lambda effect, _: self.end(Fate.OVER, None),
         }
@@ -373,6 +373,10 @@ class Session:
     def _on_drop_utterance(self, effect: fx.DropUtterance, _: int) -> None:
         if self.work.drop_utterance(effect.utterance) is self._open_utterance:
             self._open_utterance, self._listening.follows = None, False
+
+    def _save_open_turn(self, effect: fx.SaveOpenTurn) -> None:
+        stream = self._stream if effect.basis is not None and effect.basis.text else None
+        self._keeping.save_open_turn(self.work.open_turn(effect), None if stream is None else stream.hold())
 
     def _commit(self, record: TurnRecord) -> None:
         self._shared.observer.turn_ended(self.identity.session_id, record)
