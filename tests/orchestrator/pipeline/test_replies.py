@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.orchestrator.conversation.effects import ResumeReply, StartReply
-from services.orchestrator.conversation.events import ReplyAudioMade, ReplyId, ReplyTextMade
+from services.orchestrator.conversation.events import ReplyAudioMade, ReplyId, ReplyTakenUp, ReplyTextMade
 from services.orchestrator.conversation.options import Options, VoiceOptions
 from services.orchestrator.conversation.record import Message, ReplyWork, Role
 from services.orchestrator.pipeline.limits import PipelineLimits, ReplyLimits
@@ -47,9 +47,15 @@ class Listener:
         self.text: list[str] = []
         self.audio: list[ReplyAudioMade] = []
         self.leads_s: list[float] = []
+        self.taken_up: ReplyTakenUp | None = None
         self._begun_s = 0.0
 
-    def tell(self, event: ReplyTextMade | ReplyAudioMade) -> None:
+    def tell(self, event: ReplyTextMade | ReplyAudioMade | ReplyTakenUp) -> None:
+        if isinstance(event, ReplyTakenUp):
+            assert not self.text
+            assert not self.audio
+            self.taken_up = event
+            return
         if isinstance(event, ReplyTextMade):
             self.text.append(event.text)
             return
@@ -296,12 +302,18 @@ def test_a_stopped_reply_goes_on_as_if_it_had_not_been_stopped(
         await asyncio.sleep(stopped_s)
         task.cancel()
         await asyncio.wait([task])
-        made = reply.made if is_kept else Made(written=reply.made.written, is_written=reply.made.is_written)
+        made = reply.made
+        if not is_kept:
+            made = Made(written=made.written, is_written=made.is_written, is_foreign=True)
         sample = max(len(before.samples) - 20_000, 0)
         again = reply_again(rooms, after, made, sample=sample, text="".join(before.text), voice=voice)
         await again.run()
         assert "".join(before.text + after.text) == "".join(whole.text)
         assert after.audio[0].first_sample == sample
+        if not is_kept:
+            spoken_before = [piece.spoken_characters for piece in before.audio if piece.end_sample <= sample]
+            assert after.taken_up is not None
+            assert abs(after.taken_up.spoken_characters - max(spoken_before, default=0)) <= 8
         assert after.audio[-1].spoken_characters == len("".join(whole.text))
         assert np.allclose(after.samples, whole.samples[sample:], atol=1e-6)
         assert rooms.live == {}

@@ -248,3 +248,22 @@ def test_a_reply_that_another_replica_cannot_make_again_ends_as_interrupted() ->
         assert rooms.live == {}
 
     run(main())
+
+
+def test_speech_whose_words_could_not_be_had_at_the_pause_is_not_forgotten() -> None:
+    async def main() -> None:
+        async with house(PACED) as place, asyncio.TaskGroup() as tasks:
+            client = await start(place, tasks, options=BARGE_IN)
+            place.rooms.chat.answers.extend([ANSWER, "Certainly, my friend."])
+            place.rooms.chat.faults.extend([None, Fault(RoomUnavailableError("gone"))])
+            place.rooms.chat.transcripts.append("No, wait a moment.")
+            client.ask("How is the weather?")
+            await client.speak(2.0, 0.0)
+            await client.speak(0.45, 0.5)
+            await client.speak(3.0, 0.0)
+            await client.turns(2)
+            assert client.of(ReplyResumed) == []
+            assert client.of(TurnEnded)[1].record.user_text == "No, wait a moment."
+            client.hang_up()
+
+    run(main())
