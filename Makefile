@@ -16,7 +16,7 @@ setup: $(STAMP) ## make .venv with everything pinned in requirements.lock
 
 $(STAMP): pyproject.toml requirements.lock
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --constraint requirements.lock --editable '.[api,local,test,lint]'
+	$(BIN)/pip install --quiet --constraint requirements.lock --editable '.[api,local,test,lint,k8s,monitoring]'
 	@touch $@
 
 .PHONY: demo
@@ -59,6 +59,35 @@ breaking: setup ## refuse changes of the public API that break clients of AGAINS
 
 .PHONY: check
 check: lint test ## all that needs no GPU
+
+.PHONY: values
+values: setup ## make the chart's schema and reference of its values.yaml
+	$(BIN)/python -m helm.values_reference
+
+.PHONY: chart
+chart: setup ## everything about the chart and the images that needs no cluster
+	$(BIN)/python -m helm.values_reference --check && $(BIN)/pytest tests/helm
+
+.PHONY: checkov
+checkov: setup ## look for weak places in the rendered chart (minutes)
+	$(PYTHON) -m venv .venv-checkov && .venv-checkov/bin/pip install --quiet checkov==3.3.30 && mkdir -p out/chart
+	for p in nano a800x4 h800x8 h200x4 multi-node; do "$$($(BIN)/python -m helm.tools)" template voice helm/stepaudio --values helm/stepaudio/values/$$p.yaml > out/chart/$$p.yaml || exit 1; done
+	.venv-checkov/bin/checkov --config-file helm/checkov.yaml --directory out/chart
+
+.PHONY: promtool
+promtool: out/tools/usr/bin/promtool ## fetch promtool and Prometheus for the tests that need them
+
+out/tools/usr/bin/promtool:
+	mkdir -p out/tools && cd out/tools && apt-get download --quiet prometheus
+	dpkg-deb --extract out/tools/prometheus_*.deb out/tools
+
+.PHONY: monitoring
+monitoring: setup ## generate the rules of objectives and the dashboards
+	$(BIN)/python -m monitoring
+
+.PHONY: images
+images: ## build the images that need no GPU; PYTHON_DIGEST names the base
+	docker buildx bake nano --metadata-file out/images.json
 
 .PHONY: bench
 bench: setup ## measure every figure of the README (about 15 minutes)

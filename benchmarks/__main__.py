@@ -3,7 +3,18 @@
 import subprocess
 import sys
 
-BENCHMARKS = ("rooms", "batcher", "streaming_vocoder", "segmented_agreement", "rooms_over_triton", "nano")
+BENCHMARKS = (
+    "rooms",
+    "batcher",
+    "streaming_vocoder",
+    "segmented_agreement",
+    "rooms_over_triton",
+    "nano_version0",
+    "first_audio",
+    "orchestrator",
+    "load",
+    "nano",
+)
 
 
 def main() -> int:

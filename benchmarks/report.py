@@ -1,5 +1,6 @@
 """What every benchmark shares: the line about the machine, a Markdown table, and timing by turns."""
 
+import math
 import os
 import platform
 import statistics
@@ -29,16 +30,29 @@ def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     return "\n".join("| " + " | ".join(str(cell) for cell in line) + " |" for line in lines)
 
 
-def by_turns(ways: Mapping[str, Callable[[], object]], *, rounds: int, warm_up: bool = True) -> dict[str, float]:
+def percentile(values: Sequence[float], share: float) -> float:
+    """The value that so many per cent of all do not exceed; of no values, NaN."""
+    ordered = sorted(values)
+    return ordered[max(0, math.ceil(share / 100 * len(ordered)) - 1)] if ordered else math.nan
+
+
+def by_turns(
+    ways: Mapping[str, Callable[[], object]],
+    *,
+    rounds: int,
+    warm_up: bool = True,
+    clock: Callable[[], float] = time.perf_counter,
+) -> dict[str, float]:
     """Time several ways of one job in turn, A B A B …, so that a drifting machine is fair to each.
 
     Args:
         ways: name -> job.
         rounds: counted runs of each.
         warm_up: run each once uncounted first.
+        clock: what is measured, in seconds; wall time by default.
 
     Returns:
-        name -> median wall seconds.
+        name -> median seconds.
     """
     if warm_up:
         for job in ways.values():
@@ -46,7 +60,7 @@ def by_turns(ways: Mapping[str, Callable[[], object]], *, rounds: int, warm_up: 
     times_s: dict[str, list[float]] = {name: [] for name in ways}
     for _ in range(rounds):
         for name, job in ways.items():
-            started_s = time.perf_counter()
+            started_s = clock()
             job()
-            times_s[name].append(time.perf_counter() - started_s)
+            times_s[name].append(clock() - started_s)
     return {name: statistics.median(values) for name, values in times_s.items()}

@@ -1,6 +1,6 @@
 """What the rooms give through Triton: eight sessions at once against the same eight one after another, and memory.
 
-    python -m benchmarks.rooms_over_triton [--rounds 3]
+    python -m benchmarks.rooms_over_triton [--rounds 3] [--quick] [--json FILE]
 
 Both ways send the same requests to the same servers; one waits for each session before it begins the next. They run in
 turn, A B A B …. Work done per second is given by the clock and by the server's processor time: on a busy machine the
@@ -9,6 +9,7 @@ second is the steadier. Every stream of the vocoder has its own tokens and seed,
 
 import argparse
 import asyncio
+import json
 import os
 import statistics
 import tempfile
@@ -22,8 +23,7 @@ import numpy as np
 from benchmarks.report import machine, table
 from services.local.processes import session_memory_bytes
 from services.local.settings import LocalSettings
-from services.local.system import LocalSystem
-from services.local.triton import TritonServer
+from services.local.system import LocalSystem, Server
 from services.shared.audio.files import read_audio
 from services.shared.codec import CODEC_SIZE, TOKEN_RATE_HZ
 from services.shared.paths import SPEAKERS_FOLDER, TTS_FOLDER
@@ -37,6 +37,7 @@ CHAT_TOKENS, SPEECH_TOKENS = 128, 170
 STREAM_TOKENS, PIECE_TOKENS = 170, 10
 HEARD_SAMPLES, FRAME_SAMPLES, RATE_HZ = 48_000, 960, 16_000
 TIMEOUT_S = 300.0
+HEADER = ("work", "per second", "one after another", f"{SESSIONS} at once", "ratio", "ratio by processor time")
 
 Session = Callable[[TritonClient, int], Awaitable[None]]
 
@@ -56,19 +57,24 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--quick", action="store_true", help="one round")
+    parser.add_argument("--json", type=Path, help="also write the table to this file")
     options = parser.parse_args()
     print(machine())
+    rounds = 1 if options.quick else options.rounds
     with tempfile.TemporaryDirectory() as folder:
         settings = LocalSettings(run_folder=Path(folder))
         system = LocalSystem(settings, notify=lambda step: None)
         try:
-            asyncio.run(measure(system, settings, options.rounds))
+            rows = asyncio.run(measure(system, settings, rounds))
         finally:
             system.stop()
+    if options.json:
+        options.json.write_text(json.dumps([dict(zip(HEADER, row, strict=True)) for row in rows], indent=1) + "\n")
 
 
-async def measure(system: LocalSystem, settings: LocalSettings, rounds: int) -> None:
-    """Start the servers, run every work both ways, and show what the servers use."""
+async def measure(system: LocalSystem, settings: LocalSettings, rounds: int) -> list[tuple[str, ...]]:
+    """Start the servers, run every work both ways, show the table and what the servers use; returns the table."""
     started_s = time.perf_counter()
     await system.start()
     print(f"four servers started and answered after {time.perf_counter() - started_s:.1f} s")
@@ -80,12 +86,12 @@ async def measure(system: LocalSystem, settings: LocalSettings, rounds: int) -> 
         Work("token_to_wave", "vocoder", speaking(voice), STREAM_TOKENS / float(TOKEN_RATE_HZ), "s of audio"),
     )
     rows = [await compare(system.servers[work.pool], work, rounds) for work in works]
-    header = ("work", "per second", "one after another", f"{SESSIONS} at once", "ratio", "ratio by processor time")
-    print(table(header, rows))
+    print(table(HEADER, rows))
     print(memory(system))
+    return rows
 
 
-async def compare(server: TritonServer, work: Work, rounds: int) -> tuple[str, ...]:
+async def compare(server: Server, work: Work, rounds: int) -> tuple[str, ...]:
     """Run a work both ways by turns."""
     clock_s: dict[str, list[float]] = {"single": [], "together": []}
     processor_s: dict[str, list[float]] = {"single": [], "together": []}

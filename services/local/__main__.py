@@ -121,7 +121,7 @@ def run(command: Annotated[list[str], typer.Argument(help="What to run, with its
 
 
 async def _run(system: LocalSystem) -> None:
-    """Run the system until a signal, or until a part of it ends."""
+    """Run the system until a signal, or until it cannot be started."""
     asked_to_stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         asyncio.get_running_loop().add_signal_handler(number, asked_to_stop.set)

@@ -18,6 +18,7 @@ os.environ.update(  # before Ray is imported: it reads them then
     RAY_USAGE_STATS_ENABLED="0",
     RAY_enable_metrics_collection="0",
     RAY_SERVE_CONTROL_LOOP_INTERVAL_S="0.5",
+    RAY_worker_niceness="0",  # Ray's is 15: rooms that work would keep the replica waiting, which is heard
     RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER="0",  # listen on loopback only, on Linux too
     RAY_AUTH_MODE="token",  # and, for the one port that Serve opens everywhere, let nobody in
     RAY_AUTH_TOKEN=secrets.token_hex(32),

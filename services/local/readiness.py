@@ -23,6 +23,8 @@ from services.shared.triton.probe import probe_pool
 
 _RATE_HZ: Final = 16_000
 _RETRY_S: Final = 0.2
+_OWN_CONNECTION: Final = (("grpc.use_local_subchannel_pool", 1),)
+"""So that no attempt waits because an earlier one, before the server was there, had failed."""
 _WORD: Final = "Yes."
 _AUDIBLE: Final = 0.01
 """A word's loudest sample is above this; full scale is 1."""
@@ -80,7 +82,7 @@ async def _orchestrator(address: str, timeout_s: float) -> None:
     wanted = audio_pb2.AudioFormat(encoding=audio_pb2.AUDIO_ENCODING_PCM16, sample_rate_hz=_RATE_HZ)
     request = speech_pb2.SynthesizeRequest(text=_WORD, audio=wanted)
     data = b""
-    async with grpc.aio.insecure_channel(address) as channel:
+    async with grpc.aio.insecure_channel(address, options=_OWN_CONNECTION) as channel:
         try:
             async for answer in speech_pb2_grpc.SpeechServiceStub(channel).Synthesize(request, timeout=timeout_s):
                 data += answer.audio.audio.data

@@ -1,14 +1,18 @@
 """All processes of the local system: started together, ready together, stopped together.
 
 start   Redis, Triton and Ray at once ─> each gives a right answer ─> the record says ready
-watch   until one of them ends, which nobody asked for
+watch   one that ends, which nobody asked for, is started again at its old address, after a wait that grows
 stop    all of them, whatever state they are in: those that ask others first
+
+What ends before all is ready is a fault of the installation: it is shown, and nothing is started again.
 """
 
 import asyncio
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final, Protocol, TypeVar
 
 from services.local.orchestrator import OrchestratorServer
 from services.local.orchestrator import remove_leftovers as remove_links
@@ -18,11 +22,15 @@ from services.local.record import ORCHESTRATOR, ServerRecord, check_nothing_runs
 from services.local.redis import RedisServer
 from services.local.settings import LocalSettings
 from services.local.triton import Ports, TritonServer, assemble_backend, free_ports, remove_leftovers
-from services.shared.errors import InvalidOptionError, MissingFileError
+from services.shared.errors import InvalidOptionError, MissingFileError, StepAudioError
 from services.shared.triton.specs import POOLS
 
 REDIS: Final = "redis"
-_WATCH_S: Final = 0.5
+_WATCH_S: Final = 0.2
+_WAITS_S: Final = 0.2, 30.0
+"""First and longest wait before a server is started again; each wait is twice the one before."""
+_STEADY_S: Final = 60.0
+"""A server that ran for so long has begun well, and the next wait is the first one again."""
 _PORTS_OF_TRITON: Final = 3
 
 
@@ -45,15 +53,14 @@ class Server(Protocol):
         """Raise RoomUnavailableError if it has ended."""
 
     def stop(self) -> None:
-        """End it."""
+        """End it and what it has left."""
+
+
+_Kind = TypeVar("_Kind", bound=Server)
 
 
 class LocalSystem:
-    """The servers of one run folder.
-
-    Attributes:
-        servers: the rooms by pool, in the order of speech.
-    """
+    """The servers of one run folder."""
 
     def __init__(
         self,
@@ -70,9 +77,14 @@ class LocalSystem:
         self._notify = notify
         self._pools = pools
         self._rooms_only = rooms_only
-        self.servers: dict[str, TritonServer] = {}
         self._all: dict[str, Server] = {}
+        self._makers: dict[str, Callable[[], Server]] = {}
         self._has_begun = False
+
+    @property
+    def servers(self) -> Mapping[str, Server]:
+        """The rooms that run, by pool, in the order of speech."""
+        return {pool: self._all[pool] for pool in self._pools if pool in self._all}
 
     async def start(self) -> None:
         """Start everything and wait until all of it works.
@@ -100,15 +112,26 @@ class LocalSystem:
         self._write(ready=True)
 
     async def watch(self) -> None:
-        """Wait for a server to end; it never returns.
+        """Start again whatever ends, until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            for name in self._all:
+                group.create_task(self._keep_running(name))
+
+    async def restart(self, name: str) -> None:
+        """Start a server again that has ended, with the ports it had, and wait until it works.
+
+        Args:
+            name: of its pool, or what it is. Its log so far is kept beside the new one, as `<log>.1`.
 
         Raises:
-            RoomUnavailableError: one has ended; the message shows the end of its log.
+            RoomUnavailableError, DeadlineExceededError, StepAudioError: it ended again, or never gave a right answer.
         """
-        while True:
-            for server in self._all.values():
-                server.check()
-            await asyncio.sleep(_WATCH_S)
+        ended = self._all[name]
+        ended.stop()  # processes that it started may have stayed
+        ended.process.log.replace(f"{ended.process.log}.1")
+        self._all[name] = self._makers[name]()
+        self._write(ready=True)
+        await self._await(name)
 
     def stop(self) -> None:
         """Stop everything that was started; it may be called at any time, also twice."""
@@ -117,7 +140,6 @@ class LocalSystem:
             server.process.ask_to_end()
         for name in list(self._all):
             self._stop(name)
-        self.servers.clear()
         if self._has_begun:  # else the record is another launcher's
             remove_record(self._settings.run_folder)
 
@@ -129,14 +151,37 @@ class LocalSystem:
         ports = free_ports(_PORTS_OF_TRITON * len(self._pools) + 3)
         for pool in self._pools:
             taken = Ports(*(ports.pop() for _ in range(_PORTS_OF_TRITON)))
-            self._all[pool] = self.servers[pool] = TritonServer(pool, backend, self._settings, taken)
+            self._begin(pool, partial(TritonServer, pool, backend, self._settings, taken))
         if not self._rooms_only:
-            redis = RedisServer(folder, port=ports.pop())
-            self._all[REDIS] = redis
+            redis = self._begin(REDIS, partial(RedisServer, folder, port=ports.pop()))
             rooms = {pool: server.address for pool, server in self.servers.items()}
-            self._all[ORCHESTRATOR] = OrchestratorServer(
-                self._settings, rooms=rooms, redis_url=redis.url, ports=(ports.pop(), ports.pop())
+            taken_by_api = ports.pop(), ports.pop()
+            self._begin(
+                ORCHESTRATOR,
+                partial(OrchestratorServer, self._settings, rooms=rooms, redis_url=redis.url, ports=taken_by_api),
             )
+
+    def _begin(self, name: str, make: Callable[[], _Kind]) -> _Kind:
+        """Start a server, and remember how it is started."""
+        self._makers[name] = make
+        server = self._all[name] = make()
+        return server
+
+    async def _keep_running(self, name: str) -> None:
+        wait_s, longest_s = _WAITS_S
+        while True:
+            process, begun_s = self._all[name].process, time.monotonic()
+            while process.is_running:
+                await asyncio.sleep(_WATCH_S)
+            if time.monotonic() - begun_s > _STEADY_S:
+                wait_s = _WAITS_S[0]
+            self._notify(f"{process.name} ended with {process.exit_code}; it is started again in {wait_s:g} s")
+            await asyncio.sleep(wait_s)
+            wait_s = min(2 * wait_s, longest_s)
+            try:
+                await self.restart(name)
+            except StepAudioError as error:
+                self._notify(str(error))
 
     def _stop(self, name: str) -> None:
         if (server := self._all.pop(name, None)) is not None:

@@ -7,12 +7,13 @@ server wants backend and stub in one folder, and finds the stub's Python by the 
 import importlib.metadata
 import os
 import platform
+import random
 import re
 import shutil
 import socket
 import sys
 import sysconfig
-from contextlib import ExitStack
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -24,8 +25,12 @@ from services.shared.errors import MissingFileError, RoomUnavailableError
 WHEEL: Final = "nvidia-pytriton"
 _LOOPBACK: Final = "127.0.0.1"
 _GRACE_S: Final = 5.0
+FIRST_FLOW_STEPS: Final = 4
+"""On a CPU a step of the flow takes long; with the nano checkpoint these few sound alike (docs/measurements.md)."""
 _LOAD_FAILURE: Final = re.compile(r"failed to load '(\w+)' version \d+: \w+: (.*?)(?:\\n|\"?$)", re.MULTILINE)
 """How the server's log tells why a model could not be loaded; the traceback behind it stays in the log."""
+_PORTS: Final = range(20_000, 32_768)
+"""Below those that the kernel gives away, above those of Ray's workers."""
 _SHARED_MEMORY: Final = "stepaudio_"
 _SHARED_MEMORY_FOLDER: Final = Path("/dev/shm")
 
@@ -159,14 +164,19 @@ def remove_leftovers() -> None:
 
 
 def free_ports(count: int) -> list[int]:
-    """So many ports that are free now; all are held open until the last is found, so none comes twice."""
-    with ExitStack() as held:
-        found: list[int] = []
-        for _ in range(count):
-            listener = held.enter_context(socket.socket())
-            listener.bind((_LOOPBACK, 0))
-            found.append(listener.getsockname()[1])
-    return found
+    """So many ports that are free now, and that nobody is given who asks the kernel for any.
+
+    A server may take minutes to listen, and may be away until it is started again: a port of the kernel's own range
+    would meanwhile go to somebody's connection, or to the very client that tries whether the server is there.
+    """
+    found: list[int] = []
+    for port in random.sample(_PORTS, len(_PORTS)):
+        with socket.socket() as listener, suppress(OSError):
+            listener.bind((_LOOPBACK, port))
+            found.append(port)
+        if len(found) == count:
+            return found
+    raise RoomUnavailableError(f"this machine has no {count} ports free in {_PORTS.start} to {_PORTS.stop - 1}")
 
 
 def _remove_shared_memory(prefix: str) -> None:
@@ -184,6 +194,7 @@ def _environment(backend: Backend, settings: LocalSettings) -> dict[str, str]:
         "LD_LIBRARY_PATH": f"{backend.libraries}:{sysconfig.get_config_var('LIBDIR')}",
         "STEPAUDIO_CHECKPOINTS": str(settings.checkpoints.resolve()),
         "STEPAUDIO_THREADS": threads,
+        "STEPAUDIO_FIRST_FLOW_STEPS": os.environ.get("STEPAUDIO_FIRST_FLOW_STEPS", str(FIRST_FLOW_STEPS)),
         "OMP_NUM_THREADS": threads,
         "PYTHONDONTWRITEBYTECODE": "1",
     }

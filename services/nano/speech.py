@@ -81,6 +81,12 @@ def run(work: Path, *, pause_file: Path | None = None, limit: int | None = None)
         pause_file: while this file exists, nothing is spoken; default <work>/PAUSE.
         limit: stop after this many new recordings.
     """
+    plan = build_plan(build_domain())
+    speak_all(plan, work, speaker_of(work), pause_file=pause_file or work / PAUSE_FILE, limit=limit)
+
+
+def speaker_of(work: Path) -> Speaker:
+    """Kokoro and espeak-ng, each for its utterances; the stage `packages` has run."""
     kokoro = Kokoro(work / PACKAGES_FOLDER, espeak())
 
     def speak(utterance: Utterance) -> TimedSpeech:
@@ -90,7 +96,7 @@ def run(work: Path, *, pause_file: Path | None = None, limit: int | None = None)
             return espeak().speak(utterance.text, delivery.voice, words_per_minute=rate, pitch=pitch)
         return kokoro.speak(utterance.text, delivery)
 
-    speak_all(build_plan(build_domain()), work, speak, pause_file=pause_file or work / PAUSE_FILE, limit=limit)
+    return speak
 
 
 def speak_all(
@@ -117,8 +123,13 @@ def speak_all(
 
 def read_recordings(work: Path) -> list[Recording]:
     """All recordings that belong to today's plan, in the plan's order."""
+    return recordings_of(work, build_plan(build_domain()))
+
+
+def recordings_of(work: Path, plan: Sequence[Utterance]) -> list[Recording]:
+    """Recordings of the utterances that have one, in this order."""
     rows = {row["identity"]: row for row in _rows(work)}
-    identities = (utterance.identity for utterance in build_plan(build_domain()))
+    identities = (utterance.identity for utterance in plan)
     return [_recording(work, rows[identity]) for identity in identities if identity in rows]
 
 

@@ -27,7 +27,7 @@ from services.orchestrator.adapters.redis.lifetime import SessionTimes
 from services.orchestrator.adapters.redis.sessions import RedisSessionStore
 from services.orchestrator.adapters.redis.voices import RedisVoiceStore
 from services.orchestrator.adapters.silero import SileroDetector
-from services.orchestrator.adapters.telemetry import MeasuredSessionStore, TelemetryObserver
+from services.orchestrator.adapters.telemetry import MeasuredSessionStore, TelemetryObserver, follow_sessions
 from services.orchestrator.adapters.triton.checkpoint import Checkpoint, read_checkpoint
 from services.orchestrator.adapters.triton.connect import RoomAddresses, connect_rooms
 from services.orchestrator.config import OrchestratorSettings, read_tenants
@@ -162,8 +162,7 @@ class Replica:
         )
         owner = f"{socket.gethostname()}-{secrets.token_hex(4)}"
         self._sessions = await enter.enter_async_context(Sessions(shared, owner=owner))
-        metrics.follow(catalogue.OPEN_SESSIONS, lambda: self._sessions.open_sessions)
-        metrics.follow(catalogue.ATTACHED_SESSIONS, lambda: self._sessions.attached_streams)
+        follow_sessions(metrics, self._sessions, max_sessions=settings.max_sessions)
         services = _services(settings, checkpoint, shared, self._sessions, kept_voices)
         await self._serve(services, metrics)
 
@@ -179,7 +178,9 @@ class Replica:
         self._open.callback(thread.join)
         self._open.callback(server.server_close)
         self._open.callback(server.shutdown)
-        self._lag = asyncio.get_running_loop().create_task(_watch_loop(metrics, time.monotonic))
+        loop = asyncio.get_running_loop()
+        metrics.follow(catalogue.LOOP_TASKS, lambda: len(asyncio.all_tasks(loop)))
+        self._lag = loop.create_task(_watch_loop(metrics, time.monotonic))
         self._open.push_async_callback(_cancelled, self._lag)
         return metrics
 

@@ -27,6 +27,8 @@ from services.shared.audio.speech_input import HEARD_RATE_HZ, prepare
 from services.shared.codec.codebooks import GROUP_LINGUISTIC, GROUP_SEMANTIC
 from services.shared.codec.interleave import interleave
 from services.shared.errors import InvalidOptionError
+from services.shared.graphs.opening import GraphSettings
+from services.tokenizer.onnx_networks import with_graph
 from services.tokenizer.paraformer.linguistic import LinguisticEncoder, LinguisticState, load_linguistic_encoder
 from services.tokenizer.semantic.encoder import SemanticEncoder, load_semantic_encoder
 from services.tokenizer.semantic.streaming import (
@@ -182,6 +184,7 @@ def load_speech_tokenizer(
     dither: float | None = None,
     released_quirks: bool = False,
     onnx_threads: int = 1,
+    graphs: GraphSettings | None = None,
 ) -> SpeechTokenizer:
     """Load a Step-Audio-Tokenizer folder.
 
@@ -193,13 +196,19 @@ def load_speech_tokenizer(
         dither: noise on the linguistic features, see `OnlineFrontEnd`; what the folder asks for, or none, if left out.
         released_quirks: see `OnlineFrontEnd`.
         onnx_threads: threads of the semantic network.
+        graphs: run the linguistic encoder as an exported graph, which is float32; by torch if left out.
 
     Raises:
-        CheckpointError: a file is missing, damaged, or does not fit the others.
+        CheckpointError: a file is missing, damaged, or does not fit the others, or the graph was not exported.
+        InvalidOptionError: a graph in another dtype, or on a device that is not there.
     """
     linguistic = load_linguistic_encoder(
         folder, device=device, dtype=dtype, dither=dither, released_quirks=released_quirks
     )
+    if graphs:
+        if dtype != torch.float32:
+            raise InvalidOptionError(f"exported graphs run in float32, not {dtype}; choose one of both")
+        linguistic = with_graph(linguistic, folder, graphs)
     return SpeechTokenizer(linguistic, load_semantic_encoder(folder, threads=onnx_threads), plan=plan)
 
 

@@ -11,6 +11,7 @@ The flow is not causal, so each pass makes a window of mel anew and keeps the pa
  * Every frame has its own noise (see `noise`), so two windows agree where they overlap; a short fade takes up the rest.
  * HiFT's wave is exact for the mel it is given, so no seam exists that the mel does not have.
  * The first hop is short, each later one longer, up to a limit: few passes, early sound.
+ * The first pass, which the caller waits for, may take fewer steps from noise to mel than the later ones.
 
 The state is small and explicit: the room itself keeps nothing between two calls.
 """
@@ -27,7 +28,7 @@ from torch import Tensor
 from services.shared.audio.crossfade import crossfade
 from services.shared.errors import InvalidOptionError, StepAudioError
 from services.vocoder.config import HOP_SAMPLES, MEL_CHANNELS
-from services.vocoder.flow.model import Flow, FlowJob, FrameWindow
+from services.vocoder.flow.model import EULER_STEPS, Flow, FlowJob, FrameWindow
 from services.vocoder.hift.model import HiFT
 from services.vocoder.hift.source import Excitation
 from services.vocoder.hift.stream import HiftState, held_frames, initial_hift_state, push_mel
@@ -42,6 +43,7 @@ class StreamSettings:
     Attributes:
         first_hop_frames: wave that the first pass waits for.
         first_limit_frames: wave that the first pass gives at most, however many tokens are pushed at once.
+        first_steps: of the flow in the first pass; a stream that is complete in one push takes all of them.
         hop_growth: each pass waits for this many times the wave of the pass before,
         max_hop_frames: … up to this.
         lookback_frames: finished mel that a pass sees before its hop.
@@ -52,6 +54,7 @@ class StreamSettings:
 
     first_hop_frames: int = 26
     first_limit_frames: int = 43
+    first_steps: int = EULER_STEPS
     hop_growth: float = 2.0
     max_hop_frames: int = 172
     lookback_frames: int = 86
@@ -64,6 +67,8 @@ class StreamSettings:
             raise InvalidOptionError(
                 "hops must be above 0, grow by a factor of at least 1, and not start above the limit"
             )
+        if not 0 < self.first_steps <= EULER_STEPS:
+            raise InvalidOptionError(f"the first pass takes 1 to {EULER_STEPS} steps")
         if not 0 <= self.fade_frames <= self.lookahead_frames or self.lookback_frames < 0:
             raise InvalidOptionError("the fade must lie within the lookahead, and no span may be negative")
 
@@ -194,7 +199,8 @@ class Streamer:
             frames = ready + settings.lookahead_frames
         if not final and ready - max(state.made_frames, held) < self._hop(state.passes):
             return state.overlap[:, :0], state
-        mel, overlap = yield from self._pass(push.voice, state, ready, frames)
+        steps = EULER_STEPS if final or state.passes else settings.first_steps
+        mel, overlap = yield from self._pass(push.voice, state, ready, frames, steps=steps)
         dropped = self._dropped(state, ready)
         return mel, replace(
             state,
@@ -217,7 +223,7 @@ class Streamer:
         return min(settings.first_hop_frames * growth, settings.max_hop_frames)
 
     def _pass(
-        self, voice: VoiceFeatures, state: StreamState, ready: int, frames: int
+        self, voice: VoiceFeatures, state: StreamState, ready: int, frames: int, *, steps: int
     ) -> Generator[FlowJob, Tensor, tuple[NDArray[np.float32], NDArray[np.float32]]]:
         """The frames that become final, [80, ready - made], and the overlap for the next pass."""
         made, fade = state.made_frames, self._settings.fade_frames
@@ -233,7 +239,7 @@ class Streamer:
             axis=2,
         )
         window = FrameWindow(start, frames, state.first_token)
-        made_again = yield self._flow.prepare_window(state.tokens, voice, window, noise=noise)
+        made_again = yield self._flow.prepare_window(state.tokens, voice, window, noise=noise, steps=steps)
         mel = made_again[0, :, made - start :].cpu().numpy().copy()  # [80, frames - made]
         shared = min(state.overlap.shape[1], mel.shape[1])
         mel[:, :shared] = crossfade(state.overlap[:, :shared], mel[:, :shared])

@@ -12,11 +12,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from services.shared.errors import StepAudioError
+from services.shared.errors import InvalidOptionError, StepAudioError
+from services.shared.graphs.opening import GraphSettings
 from services.vocoder.config import MEL_CHANNELS, SAMPLE_RATE_HZ
 from services.vocoder.flow import Flow, load_flow
 from services.vocoder.hift import HiFT, load_hift
 from services.vocoder.noise import mel_noise, prompt_noise
+from services.vocoder.onnx_networks import with_graphs
 from services.vocoder.speaker import SpeakerEncoder, analyse_clip, load_speaker
 from services.vocoder.streaming import (
     Chunk,
@@ -123,18 +125,22 @@ def load_vocoder(
     device: str = "cpu",
     dtype: torch.dtype = torch.float32,
     stream_settings: StreamSettings | None = None,
+    graphs: GraphSettings | None = None,
 ) -> Vocoder:
     """Load a vocoder folder: `cosyvoice.yaml`, `flow.pt`, `hift.pt`, `campplus.onnx`.
 
     Args:
         dtype: of the flow's networks; bfloat16 is what the release runs. HiFT always runs in float32.
+        graphs: run the networks as exported graphs, which are float32; by torch if left out.
 
     Raises:
-        MissingFileError, CorruptFileError, ShapeMismatchError, CheckpointError: the folder cannot be used.
+        MissingFileError, CorruptFileError, ShapeMismatchError, CheckpointError: the folder cannot be used, or its
+            graphs were not exported.
+        InvalidOptionError: graphs in another dtype, or on a device that is not there.
     """
-    return Vocoder(
-        load_flow(folder, device=device, dtype=dtype),
-        load_hift(folder, device=device),
-        load_speaker(folder),
-        stream_settings or StreamSettings(),
-    )
+    flow, hift = load_flow(folder, device=device, dtype=dtype), load_hift(folder, device=device)
+    if graphs:
+        if dtype != torch.float32:
+            raise InvalidOptionError(f"exported graphs run in float32, not {dtype}; choose one of both")
+        flow, hift = with_graphs(flow, hift, folder, graphs)
+    return Vocoder(flow, hift, load_speaker(folder), stream_settings or StreamSettings())

@@ -10,6 +10,8 @@ from services.nano import export, progress
 from services.nano.flow import data as flow_data
 from services.nano.flow import stage as flow
 from services.nano.flow import task as flow_task
+from services.nano.hift import data as hift_data
+from services.nano.hift import stage as hift
 from services.nano.lm import stage as lm
 from services.nano.lm import task as lm_task
 from services.nano.speaker import network as speaker_network
@@ -22,10 +24,12 @@ from services.nano.training import batches, recorded
 from services.nano.training.loop import Budget
 from services.nano.training.recorded import RATE_HZ, read_clips
 from services.shared.paths import CHAT_FOLDER, TOKENIZER_FOLDER, TTS_FOLDER, VOCODER_FOLDER
+from services.shared.sampling.generation_config import GENERATION_FILE
 from services.shared.voices import VoiceRegistry
 from services.tokenizer import load_speech_tokenizer
 from services.tts.speech_lm import load_speech_lm
 from services.vocoder import load_vocoder
+from tests.conftest import NANO
 
 pytestmark = pytest.mark.integration
 
@@ -38,6 +42,7 @@ def test_labels_follow_the_recorded_phones(spoken_work: Path) -> None:
     assert clip.labels[1] != 0
 
 
+@pytest.mark.timeout(1200)
 def test_five_steps_of_every_stage_give_a_checkpoint_that_the_rooms_open(
     spoken_work: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -52,12 +57,23 @@ def test_five_steps_of_every_stage_give_a_checkpoint_that_the_rooms_open(
     monkeypatch.setattr(flow_data, "BATCH", 2)
     monkeypatch.setattr(flow_data, "_JUDGED", 1)
     monkeypatch.setattr(flow_task, "_JUDGED_BATCHES", 1)
+    monkeypatch.setattr(hift_data, "BATCH", 1)
+    monkeypatch.setattr(hift_data, "MADE_MOST", 1)
+    monkeypatch.setattr(hift_data, "_JUDGED", 1)
     work, budget = spoken_work, Budget()
     stages = (tokenizers.run, tokens.run, speaker.run, lm.run_tts, lm.run_chat, flow.run)
     for run in stages:
         assert run(work, budget, steps=None if run is tokens.run else 5)
     export.run(work)
     folder = work / export.FOLDER
+    made_here = TTS_FOLDER + "/" + VOCODER_FOLDER + "/hift.pt"
+    assert (folder / made_here).read_bytes() == (NANO / made_here).read_bytes()  # nothing has trained one yet
+    assert hift.run(work, budget, steps=2)
+    assert hift.run(work, budget, steps=2, adversarial=True)
+    export.run(work)
+    assert (folder / made_here).read_bytes() != (NANO / made_here).read_bytes()
+    for model in (CHAT_FOLDER, TTS_FOLDER):
+        assert (folder / model / GENERATION_FILE).read_bytes() == (NANO / model / GENERATION_FILE).read_bytes()
     clip = read_clips(work)[0]
     room = load_speech_tokenizer(folder / TOKENIZER_FOLDER).tokenize(clip.samples, RATE_HZ)
     assert set(room.semantic // 1024) == {0, 1, 2}
@@ -71,4 +87,6 @@ def test_five_steps_of_every_stage_give_a_checkpoint_that_the_rooms_open(
     assert all(len(rendition.values) % 5 == 0 for own in read_renditions(work).values() for rendition in own)
     progress.run(work)
     report = (work / progress.REPORT_FILE).read_text()
-    assert all(name in report for name in ("linguistic", "semantic", "speaker", "tts_lm", "chat_lm", "flow"))
+    assert all(name in report for name in ("linguistic", "semantic", "speaker", "tts_lm", "chat_lm", "flow", "hift"))
+    assert "Left: speech (" in report
+    assert report.rstrip().endswith("recordings), export.")

@@ -80,6 +80,7 @@ def test_a_replica_serves_without_its_rooms_and_says_which_error_that_is(setting
     page = asyncio.run(use())
     assert 'stepaudio_orchestrator_errors_total{reason="ROOM_UNAVAILABLE"} 1.0' in page
     assert "stepaudio_orchestrator_open_sessions 0.0" in page
+    assert f"stepaudio_orchestrator_max_sessions {settings.max_sessions:.1f}" in page
     with pytest.raises(OSError, match="refused"):
         _page(settings.metrics_listen)
 

@@ -133,7 +133,7 @@ def test_the_batches_that_bound_memory_change_nothing(
     encoder: LinguisticEncoder, voice: Samples, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     at_once = codes(encoder, voice)
-    monkeypatch.setattr("services.tokenizer.paraformer.linguistic._BATCH_CHUNKS", 3)
+    monkeypatch.setattr("services.tokenizer.paraformer.linguistic.BATCH_CHUNKS", 3)
     assert codes(encoder, voice) == at_once
 
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from services.local.triton import FIRST_FLOW_STEPS
 from services.shared.audio.files import read_audio
 from services.shared.errors import (
     EmptyAudioError,
@@ -21,6 +22,7 @@ from services.shared.triton.client import TritonClient
 from services.shared.triton.specs import SPEAKER_ENCODER, TOKEN_TO_WAVE
 from services.shared.triton.tensors import Array
 from services.vocoder import Vocoder, VoiceFeatures, load_vocoder
+from services.vocoder.streaming import StreamSettings
 from tests.conftest import NANO, report
 from tests.triton.conftest import Rooms
 
@@ -37,7 +39,8 @@ PIECES = [np.random.default_rng(place).integers(0, 5120, 20) for place in range(
 
 @pytest.fixture(scope="module")
 def room() -> Vocoder:
-    return load_vocoder(NANO / TTS_FOLDER / VOCODER_FOLDER)
+    settings = StreamSettings(first_steps=FIRST_FLOW_STEPS)
+    return load_vocoder(NANO / TTS_FOLDER / VOCODER_FOLDER, stream_settings=settings)
 
 
 @pytest.fixture(scope="module")

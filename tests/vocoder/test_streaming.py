@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from benchmarks.streaming_vocoder import log_mel_distance, loudness_at, mel_distances, stream
+from benchmarks.streaming_vocoder import log_mel_distance, loudness_at, mel_distances, stream, stream_mel
 from services.shared.errors import InvalidOptionError, StepAudioError, UnknownTokenError
 from services.vocoder import StreamSettings, Vocoder
 from services.vocoder.streaming import Push
@@ -70,6 +70,20 @@ def test_a_streams_mel_is_far_nearer_to_the_wholes_than_another_seeds() -> None:
     assert 0 < streamed < 0.25 * another_seed
 
 
+def test_a_first_pass_of_few_steps_is_the_only_one_and_little_is_heard_of_it() -> None:
+    tokens, exact, hasty = nano_tokens(14), nano(), replace(nano(), stream_settings=StreamSettings(first_steps=4))
+    passes: list[int] = []
+    hook = nano().flow.estimator.final_proj.register_forward_hook(lambda _, __, out: passes.append(out.shape[2]))
+    try:
+        stream(hasty, tokens, nano_voice(), seed=1, group=5)
+    finally:
+        hook.remove()
+    assert [passes.count(length) for length in dict.fromkeys(passes)] == [4, 10, 10]
+    few, all_steps = (stream_mel(it, tokens, nano_voice(), seed=1, group=5) for it in (hasty, exact))
+    another_seed = stream_mel(exact, tokens, nano_voice(), seed=2, group=5)
+    assert 0 < np.abs(few - all_steps).mean() < 0.1 * np.abs(another_seed - all_steps).mean()
+
+
 def test_seams_are_no_louder_than_the_same_places_without_a_seam() -> None:
     vocoder = replace(nano(), stream_settings=SHORT)
     tokens = nano_tokens(30, seed=3)
@@ -127,6 +141,8 @@ def test_a_token_outside_the_codec_is_refused_when_it_is_pushed() -> None:
         {"first_hop_frames": 0},
         {"first_hop_frames": 60},
         {"hop_growth": 0.5},
+        {"first_steps": 0},
+        {"first_steps": 11},
         {"fade_frames": 13},
         {"lookback_frames": -1},
     ],

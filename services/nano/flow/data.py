@@ -63,17 +63,17 @@ class Spoken:
         return len(self.values) // GROUP_TOKENS
 
 
-def mel_of(clip: Clip, rendition: Rendition) -> NDArray[np.float16]:
-    """[frames, 80] mel of what a rendition at the recording's own speed stands for."""
+def wave_of(clip: Clip, rendition: Rendition) -> NDArray[np.float32]:
+    """[N] samples at 22.05 kHz of what a rendition at the recording's own speed stands for."""
     audio = read_audio(clip.recording.path)
     begin_s = rendition.begin_s
     samples = cut(audio.samples, audio.sample_rate_hz, begin_s, begin_s + rendition.seconds)
-    samples = samples * np.float32(_level(clip))
-    return (
-        mel_spectrogram_22k(torch.from_numpy(resample(samples, audio.sample_rate_hz, PROMPT_MEL_RATE_HZ)))[0]
-        .half()
-        .numpy()
-    )
+    return resample(samples * np.float32(_level(clip)), audio.sample_rate_hz, PROMPT_MEL_RATE_HZ)
+
+
+def mel_of(clip: Clip, rendition: Rendition) -> NDArray[np.float16]:
+    """[frames, 80] mel of `wave_of`."""
+    return mel_spectrogram_22k(torch.from_numpy(wave_of(clip, rendition)))[0].half().numpy()
 
 
 def make_mels(work: Path, clips: Sequence[Clip], renditions: Mapping[str, list[Rendition]]) -> None:

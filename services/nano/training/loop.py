@@ -151,6 +151,11 @@ def is_done(folder: Path, schedule: Schedule) -> bool:
     return path.exists() and json.loads(path.read_text())["schedule"] == asdict(schedule)
 
 
+def has_finished(folder: Path) -> bool:
+    """Whether any schedule was finished here."""
+    return (folder / _DONE_FILE).exists()
+
+
 def load_weights(module: nn.Module, folder: Path) -> None:
     """Fill a module with the weights that a training has kept.
 

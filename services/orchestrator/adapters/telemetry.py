@@ -1,7 +1,9 @@
 """What the pipeline's observer sees and what the store takes, as metrics, traces and a line of log a turn.
 
-    turn                                  one span a reply; its rooms' own spans, in their processes, are its children
-    ├── tokenizer ├── lm ├── tts ├── vocoder      one span a request
+    the caller's span, if its call of Converse brought one
+    └── turn                              one span a reply; its rooms' own spans, in their processes, are its children
+        ├── tokenizer                     from the last of the user's speech to its tokens
+        └── lm, tts, vocoder              one span a request
 
 It measures nothing itself but the store: a turn's times are those of its record, which the caller is told too.
 """
@@ -9,7 +11,7 @@ It measures nothing itself but the store: a turn's times are those of its record
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Final
+from typing import Final, Protocol
 
 from services.orchestrator.conversation.events import ReplyId
 from services.orchestrator.conversation.options import Options
@@ -35,6 +37,30 @@ _LOG: Final = logging.getLogger(__name__)
 _TURN: Final = "turn"
 
 
+class OpenSessions(Protocol):
+    """What is asked of a replica's sessions whenever its metrics are read."""
+
+    @property
+    def open_sessions(self) -> int:
+        """Sessions that live here."""
+
+    @property
+    def attached_streams(self) -> int:
+        """Those that have a client now."""
+
+    @property
+    def is_draining(self) -> bool:
+        """Whether no new session is taken."""
+
+
+def follow_sessions(metrics: Metrics, sessions: OpenSessions, *, max_sessions: int) -> None:
+    """Have the gauges of sessions show what a replica has whenever they are read."""
+    metrics.follow(catalogue.OPEN_SESSIONS, lambda: sessions.open_sessions)
+    metrics.follow(catalogue.ATTACHED_SESSIONS, lambda: sessions.attached_streams)
+    metrics.follow(catalogue.DRAINING_SESSIONS, lambda: sessions.open_sessions if sessions.is_draining else 0)
+    metrics.follow(catalogue.MAX_SESSIONS, lambda: max_sessions)
+
+
 class TelemetryObserver:
     """Watches a replica.
 
@@ -49,11 +75,13 @@ class TelemetryObserver:
         self._traces = traces
         self._wall_offset_s = wall_offset_s
 
-    def reply(self, session_id: str, reply: ReplyId) -> ReplyTrace:
+    def reply(self, session_id: str, reply: ReplyId, parent: str) -> ReplyTrace:
         """A reply begins."""
         attributes: Attributes = {"session": session_id, "turn": reply.turn, "epoch": reply.epoch}
         return _TracedReply(
-            self._traces, self._traces.begin(_TURN, attributes=attributes), wall_offset_s=self._wall_offset_s
+            self._traces,
+            self._traces.begin(_TURN, parent=parent, attributes=attributes),
+            wall_offset_s=self._wall_offset_s,
         )
 
     def turn_ended(self, session_id: str, record: TurnRecord) -> None:
@@ -79,6 +107,7 @@ class TelemetryObserver:
             count(catalogue.SPECULATIONS, getattr(ahead, outcome), outcome=outcome)
         count(catalogue.WASTED_TOKENS, ahead.wasted_tokens)
         count(catalogue.SAVED_TIME, ahead.saved_ms / 1000)
+        count(catalogue.UNDERRUN_TURNS, min(metrics.playout_underruns, 1))
         with log_context(session=session_id, turn=record.number):
             _LOG.info("turn ended", extra=_told_of(record))
 

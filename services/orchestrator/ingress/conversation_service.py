@@ -6,9 +6,10 @@ pipeline decides what becomes of it.
 
 import time
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 
 from protos.gen.stepaudio.v1 import conversation_pb2, conversation_pb2_grpc
-from services.orchestrator.ingress.calls import Context, caller
+from services.orchestrator.ingress.calls import Context, caller, traceparent
 from services.orchestrator.ingress.conversation_stream import ConversationStream, Request, StreamPatience
 from services.orchestrator.ingress.limits import checked_session_id
 from services.orchestrator.ingress.messages import Profile
@@ -61,7 +62,7 @@ class ConversationService(conversation_pb2_grpc.ConversationServiceServicer):
         """Hold a conversation."""
         requests = aiter(request_iterator)
         first = await first_message(requests, patience_s=self._patience.first_message_s)
-        stream = await self._open(first)
+        stream = await self._open(first, traceparent(context))
         try:
             conversation = ConversationStream(
                 stream,
@@ -75,12 +76,13 @@ class ConversationService(conversation_pb2_grpc.ConversationServiceServicer):
         finally:
             self._sessions.detach(stream)
 
-    async def _open(self, first: Request) -> Stream:
+    async def _open(self, first: Request, trace: str) -> Stream:
         tenant = caller().tenant
         if first.HasField("start"):
-            return await self._sessions.start(read_start(first.start, tenant, self._profile.offer, self._retention))
+            start = read_start(first.start, tenant, self._profile.offer, self._retention)
+            return await self._sessions.start(replace(start, traceparent=trace))
         positions = await self._reply_positions(tenant, first.resume)
-        return await self._sessions.resume(read_resume(first.resume, tenant, positions))
+        return await self._sessions.resume(replace(read_resume(first.resume, tenant, positions), traceparent=trace))
 
     async def _reply_positions(self, tenant: str, resume: conversation_pb2.SessionResume) -> OutputPositions | None:
         """How the session counts its replies' samples, where the client says what it heard of one."""

@@ -80,7 +80,8 @@ class StreamPatience:
 
     Attributes:
         first_message_s: for `start` or `resume`.
-        write_s: for the client to take one event; longer, and it is no consumer of real time any more.
+        write_s: for the client to take the events of one thing that happened, a piece of a reply's audio at most;
+            longer, and it is no consumer of real time any more.
         half_close_s: after the last message, for a sign that the client is gone and has not just closed its side.
         voice_s: for a voice to be found.
     """
@@ -162,15 +163,15 @@ class ConversationStream:
     async def _send(self, emitted: Emitted, write: Callable[[Response], Awaitable[None]]) -> None:
         if isinstance(emitted.output, Refused):
             self._count_refusal(emitted.elapsed_ms, emitted.output.error)
-        for event in self._writer.write(emitted):
-            event.sequence = self._stream.number(emitted)
-            try:
-                async with asyncio.timeout(self._patience.write_s):
+        try:
+            async with asyncio.timeout(self._patience.write_s):  # around all of them: a timer for each chunk is felt
+                for event in self._writer.write(emitted):
+                    event.sequence = self._stream.number(emitted)
                     await write(event)
-            except TimeoutError as error:
-                raise SlowConsumerError(
-                    f"no event was read for {self._patience.write_s:g} s; resume when there is time to listen"
-                ) from error
+        except TimeoutError as error:
+            raise SlowConsumerError(
+                f"no event was read for {self._patience.write_s:g} s; resume when there is time to listen"
+            ) from error
 
     def _count_refusal(self, elapsed_ms: int, error: StepAudioError) -> None:
         self._refusals_ms.append(elapsed_ms)

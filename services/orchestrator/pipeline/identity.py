@@ -19,13 +19,17 @@ class Identity:
 
 @dataclass(frozen=True, slots=True)
 class Opening:
-    """A new stream: its token with the digest, the newest lease, and for a resume what the client has and heard."""
+    """A new stream: its token with the digest, the newest lease, and for a resume what the client has and heard.
+
+    `traceparent` is the trace context of its call.
+    """
 
     token: str
     digest: str
     lease: Lease
     received_sequence: int = 0
     resumed: Resumed | None = None
+    traceparent: str = ""
 
 
 class Fate(StrEnum):

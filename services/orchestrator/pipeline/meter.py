@@ -65,9 +65,10 @@ class Meter:
             meter.total_s += ended_s - begun_s
             self._trace.stage(room, begun_s, ended_s)
 
-    def heard(self, work: RoomWork) -> None:
-        """Count the tokenizer's work on the utterance that is answered."""
+    def heard(self, work: RoomWork, begun_s: float, ended_s: float) -> None:
+        """Count the tokenizer's work on the utterance that is answered; its last tokens were asked for from … to."""
         self._heard = work
+        self._trace.stage(RoomName.TOKENIZER, begun_s, ended_s)
 
     def mark(self, place: int) -> None:
         """A stage had its first result: 1 tokens, 2 clause, 3 speech tokens, 4 audio; later ones are not counted."""

@@ -23,8 +23,8 @@ class ReplyTrace(Protocol):
 class Observer(Protocol):
     """One replica."""
 
-    def reply(self, session_id: str, reply: ReplyId) -> ReplyTrace:
-        """A reply begins."""
+    def reply(self, session_id: str, reply: ReplyId, parent: str) -> ReplyTrace:
+        """A reply begins; parent: W3C trace context of the call that it is told on, empty without one."""
 
     def turn_ended(self, session_id: str, record: TurnRecord) -> None:
         """A turn is over; its record has all that was measured."""
@@ -38,7 +38,7 @@ class Unobserved:
 
     traceparent = ""
 
-    def reply(self, session_id: str, reply: ReplyId) -> ReplyTrace:
+    def reply(self, session_id: str, reply: ReplyId, parent: str) -> ReplyTrace:
         """See the protocol."""
         return self
 

@@ -197,7 +197,9 @@ class Reply:
         messages = await read_messages(self._asked.context, self._tokens_of)
         last = self._asked.context[-1].content if self._asked.context else ""
         if isinstance(last, UtteranceSpeech):
-            self._meter.heard(self._needs.utterance(last.utterance).work)
+            utterance = self._needs.utterance(last.utterance)
+            if isinstance(utterance, SpokenUtterance):
+                self._meter.heard(utterance.work, *utterance.finished_s)
             if messages[-1].content == SpeechTokens(()):
                 raise EmptyAudioError("the user's speech is too short to hold a speech token")
         return messages

@@ -57,6 +57,7 @@ class StartRequest:
         greeting: what the agent says first; empty lets the user begin.
         labels: the caller's own.
         retention_s: how long the session can be read after its end.
+        traceparent: W3C trace context of the call; empty without one.
     """
 
     tenant: str
@@ -66,6 +67,7 @@ class StartRequest:
     greeting: str = ""
     labels: Mapping[str, str] = field(default_factory=dict)
     retention_s: int = 0
+    traceparent: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +79,7 @@ class ResumeRequest:
         resume_token: the latest one the client has.
         received_sequence: number of the last event it has.
         playback: what it heard of the last reply.
+        traceparent: W3C trace context of the call; empty without one.
     """
 
     tenant: str
@@ -84,6 +87,7 @@ class ResumeRequest:
     resume_token: str
     received_sequence: int
     playback: Playback | None = None
+    traceparent: str = ""
 
 
 class Sessions:
@@ -176,7 +180,7 @@ class Sessions:
             rate_hz, seed = shared.rooms.vocoder.sample_rate_hz, shared.chance.randint(0, MAX_SEED)
             core = self._make_core(Beginning(request.options, request.history, rate_hz, seed=seed))
             session = await self._begin(Identity(session_id, tenant, request.formats, created_s), core, lease)
-            stream = session.attach(Opening(token, _digest(token), lease))
+            stream = session.attach(Opening(token, _digest(token), lease, traceparent=request.traceparent))
             if request.greeting:
                 session.tell(Say(shared.clock(), "", request.greeting))
             return stream
@@ -206,7 +210,9 @@ class Sessions:
                 await shared.store.add_token(found.lease, _digest(token))
             session = await self._take_over(found, request) if live is None or not live.can_resume else live
             resumed = Resumed(shared.clock(), request.playback)
-            return session.attach(Opening(token, _digest(token), found.lease, request.received_sequence, resumed))
+            received = request.received_sequence
+            opening = Opening(token, _digest(token), found.lease, received, resumed, request.traceparent)
+            return session.attach(opening)
 
     def detach(self, stream: Stream) -> None:
         """The stream is over; call it however it ended. A session that has not ended waits to be resumed."""

@@ -167,6 +167,7 @@ class Session:
         self._deadlines.set(_Deadline.IDLE, now_s + self._limits.max_idle_s)
         self._touched_s, self._is_token_confirmed = now_s, False
         self._opening = opening
+        self.work.traceparent = opening.traceparent
         self._stream = Stream(
             self,
             session_id=self.identity.session_id,
@@ -273,8 +274,7 @@ class Session:
         """See `Stream.touch`."""
         if stream is not self._stream:
             return
-        self._touched_s = self._shared.clock()
-        self._has_said_anything = True
+        self._touched_s, self._has_said_anything = self._shared.clock(), True
         if not self._is_token_confirmed and self._opening is not None:
             self._is_token_confirmed = True
             self._keeping.confirm_token(self._opening.digest)

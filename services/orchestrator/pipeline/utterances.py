@@ -54,11 +54,6 @@ class KnownUtterance:
         """All its tokens: it has ended."""
         return self._tokens
 
-    @property
-    def work(self) -> RoomWork:
-        """None here."""
-        return RoomWork(RoomName.TOKENIZER, 0, 0.0, 0.0)
-
 
 class SpokenUtterance:
     """One utterance, from its first sample to its tokens.
@@ -74,6 +69,7 @@ class SpokenUtterance:
         first_sample: position of its first sample.
         end_sample: position after its last sample; None while it is open.
         cursor: position of the next sample that the tokenizer is given.
+        finished_s: from when to when, in monotonic seconds, its last tokens were asked for.
     """
 
     def __init__(
@@ -89,6 +85,7 @@ class SpokenUtterance:
         self.end_sample: int | None = None
         self.first_sample = first_sample
         self.cursor = first_sample
+        self.finished_s = (0.0, 0.0)
         self._settled = first_sample
         self._audio = audio
         self._stream = tokenizer.listen(work)
@@ -103,7 +100,6 @@ class SpokenUtterance:
         self._error: StepAudioError | None = None
         self._requests = 0
         self._total_s = 0.0
-        self._tokens_s = 0.0
 
     def settle(self, sample: int) -> None:
         """Audio before this sample belongs to it whatever comes; it costs a comparison."""
@@ -154,9 +150,14 @@ class SpokenUtterance:
         return await peek
 
     @property
+    def _finish_s(self) -> float:
+        begun_s, ended_s = self.finished_s
+        return ended_s - begun_s
+
+    @property
     def work(self) -> RoomWork:
         """The tokenizer's work on it: its first output is what was asked for last."""
-        return RoomWork(RoomName.TOKENIZER, self._requests, self._total_s, self._tokens_s)
+        return RoomWork(RoomName.TOKENIZER, self._requests, self._total_s, self._finish_s)
 
     async def run(self) -> None:
         """Push and finish; cancelling it drops the utterance."""
@@ -239,5 +240,5 @@ class SpokenUtterance:
         except TimeoutError as error:
             raise DeadlineExceededError(f"the tokenizer gave no tokens within {self._limits.tokens_s:g} s") from error
         finally:
-            self._tokens_s = self._clock() - begun_s
-            self._total_s += self._tokens_s
+            self.finished_s = begun_s, self._clock()
+            self._total_s += self._finish_s

@@ -48,6 +48,9 @@ class SessionWork:
         shared: what all sessions have.
         lead_s: how far the audio that was sent runs ahead of what was heard.
         tell: takes events for the core.
+
+    Attributes:
+        traceparent: W3C trace context of the session's newest call, which new work belongs to.
     """
 
     def __init__(
@@ -59,6 +62,7 @@ class SessionWork:
         lead_s: Callable[[], float],
         tell: Callable[[Event], None],
     ) -> None:
+        self.traceparent = ""
         self._session_id = session_id
         self._shared = shared
         self._tell = tell
@@ -99,7 +103,7 @@ class SessionWork:
             audio,
             first_sample,
             tokenizer=self._shared.rooms.tokenizer,
-            work=Work(),
+            work=Work(traceparent=self.traceparent),
             limits=self._shared.limits,
             clock=self._shared.clock,
         )
@@ -156,7 +160,7 @@ class SessionWork:
         self._made = {reply: made for reply, made in self._made.items() if reply.turn != turn}
 
     def _begin_reply(self, effect: StartReply | ResumeReply, made: Made) -> None:
-        trace = self._shared.observer.reply(self._session_id, effect.reply)
+        trace = self._shared.observer.reply(self._session_id, effect.reply, self.traceparent)
         meter = Meter(self._shared.clock, trace)
         work = Work(self._session_id, effect.reply.turn, effect.reply.epoch, trace.traceparent)
         seed = self._shared.chance.randint(0, MAX_SEED) if effect.seed is None else effect.seed

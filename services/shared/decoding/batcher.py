@@ -21,8 +21,9 @@ import torch
 from torch import Tensor
 
 from services.shared.decoding.engine import RequestId, StepOutput
+from services.shared.decoding.limits import RequestLimits
 from services.shared.decoding.sampling import TokenChooser, choose_tokens
-from services.shared.errors import GenerationError, InvalidOptionError, PromptTooLongError
+from services.shared.errors import GenerationError, InvalidOptionError
 from services.shared.nn.step1 import Step1
 from services.shared.sampling import FinishReason, SamplingParams
 
@@ -36,6 +37,7 @@ class _Request:
     prompt_ids: list[int]
     chooser: TokenChooser
     tokens_left: int
+    due_s: float
     last_id: int = -1  # the newest token, which the next step reads; none before the prompt is read
 
 
@@ -54,6 +56,7 @@ class ContinuousBatcher:
         if max_batch < 1:
             raise InvalidOptionError(f"max_batch is {max_batch}; give at least 1")
         self._model = model
+        self._limits = RequestLimits(model.config.vocab_size, model.config.max_seq_len)
         self._max_batch = max_batch
         self._cache = model.new_cache(max_batch)
         self._waiting: deque[_Request] = deque()
@@ -68,23 +71,13 @@ class ContinuousBatcher:
         """Whether `step` has anything to do or to report."""
         return bool(self._waiting or self._decoding or self._reading or self._cancelled)
 
-    def submit(self, prompt_ids: Sequence[int], params: SamplingParams) -> RequestId:
+    def submit(self, prompt_ids: Sequence[int], params: SamplingParams, *, due_s: float = 0.0) -> RequestId:
         """Queue a request: see `Engine.submit`."""
-        config = self._model.config
-        self._model.check_ids(prompt_ids)
-        prompt = [int(token) for token in prompt_ids]
-        room = config.max_seq_len - len(prompt)
-        if room < 1:
-            raise PromptTooLongError(
-                f"a prompt of {len(prompt)} tokens leaves no room in the model's max_seq_len of {config.max_seq_len}"
-            )
-        highest = max((*params.stop_ids, params.allowed_ids.end - 1 if params.allowed_ids else 0))
-        if highest >= config.vocab_size:
-            raise InvalidOptionError(f"stop_ids or allowed_ids name {highest}; the vocabulary has {config.vocab_size}")
+        prompt, tokens = self._limits.admit(prompt_ids, params)
         self._submitted += 1
         request_id = RequestId(self._submitted)
-        chooser = TokenChooser(params, prompt, config.vocab_size)
-        self._waiting.append(_Request(request_id, prompt, chooser, min(params.max_new_tokens, room)))
+        chooser = TokenChooser(params, prompt, self._limits.vocab_size)
+        self._waiting.append(_Request(request_id, prompt, chooser, tokens, due_s))
         return request_id
 
     def cancel(self, request_id: RequestId) -> None:
@@ -165,7 +158,8 @@ class ContinuousBatcher:
 
     def _next_to_read(self) -> _Request | None:
         if self._reading is None and self._waiting and len(self._decoding) < self._max_batch:
-            self._reading = self._waiting.popleft()
+            self._reading = min(self._waiting, key=lambda request: (request.due_s, request.id))
+            self._waiting.remove(self._reading)
         return self._reading
 
     def _choose(self, requests: list[_Request], logits: Tensor) -> list[StepOutput]:

@@ -42,19 +42,17 @@ class Engine(Protocol):
     def has_work(self) -> bool:
         """Whether `step` has anything to do or to report."""
 
-    def submit(self, prompt_ids: Sequence[int], params: SamplingParams) -> RequestId:
+    def submit(self, prompt_ids: Sequence[int], params: SamplingParams, *, due_s: float = 0.0) -> RequestId:
         """Queue a request; it joins the running ones in one of the next steps.
 
         Args:
-            prompt_ids: [T] ids. A prompt must leave room for one token in the model's context; where it leaves less
-                than max_new_tokens, the reply ends there with FinishReason.LENGTH.
+            prompt_ids: see `RequestLimits.admit`.
             params: how to generate.
+            due_s: when its listener needs it, on any clock that all requests share. Of the waiting requests the one
+                due first joins first; those due at the same time, in the order they came.
 
         Raises:
-            InvalidInputError: the prompt is empty or holds no integers.
-            UnknownTokenError: an id of the prompt is outside the vocabulary.
-            PromptTooLongError: the prompt leaves no room.
-            InvalidOptionError: an id of `params` is outside the vocabulary.
+            StepAudioError: what `RequestLimits.admit` refuses.
         """
 
     def cancel(self, request_id: RequestId) -> None:

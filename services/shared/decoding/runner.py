@@ -1,4 +1,4 @@
-"""Many callers on one engine, on one asyncio loop: the loop steps the engine while anyone waits for ids.
+"""`TokenStreams` on a synchronous engine, on one asyncio loop: the loop steps it while anyone waits for ids.
 
     caller 1 ── stream ──┐                    ┌──> ids, ids, ids … finish
     caller 2 ── stream ──┼──> engine.step() ──┼──> ids, ids … finish
@@ -51,22 +51,10 @@ class EngineRunner:
         return len(self._callers)
 
     async def stream(
-        self, prompt_ids: Sequence[int], params: SamplingParams, *, is_gone: Callable[[], bool]
+        self, prompt_ids: Sequence[int], params: SamplingParams, *, is_gone: Callable[[], bool], slack_ms: int = 0
     ) -> AsyncGenerator[StepOutput, None]:
-        """Generate one reply; closing the generator cancels it.
-
-        Args:
-            prompt_ids: see `Engine.submit`.
-            params: how to generate.
-            is_gone: asked between steps; once true, the request ends with FinishReason.CANCELLED.
-
-        Yields:
-            What the engine did for this request; the last one has a finish reason.
-
-        Raises:
-            StepAudioError: what `Engine.submit` refuses.
-        """
-        request_id = self._engine.submit(prompt_ids, params)
+        """Generate one reply: see `TokenStreams.stream`."""
+        request_id = self._engine.submit(prompt_ids, params, due_s=time.monotonic() + slack_ms / 1000)
         caller = self._callers[request_id] = _Caller(is_gone)
         if self._stepping is None or self._stepping.done():
             self._stepping = asyncio.create_task(self._step_while_busy())
@@ -79,6 +67,9 @@ class EngineRunner:
         finally:
             del self._callers[request_id]
             self._engine.cancel(request_id)
+
+    def close(self) -> None:
+        """Nothing is held beyond the engine itself."""
 
     async def _step_while_busy(self) -> None:
         while self._engine.has_work:

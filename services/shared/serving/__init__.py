@@ -5,8 +5,9 @@
     ingress.py   Triton requests -> checked arrays, arrays and errors -> Triton responses
     metrics.py   the room's own metrics
     room.py      the life of a model: load, warm up, serve, unload
-    generation.py the class of both language models
+    engines.py   torch or vLLM behind the class of both language models
+    generation.py that class
 
-`settings` and `epochs` run anywhere; the others run only inside Triton's Python process, whose
+`settings`, `epochs` and `engines` run anywhere; the others run only inside Triton's Python process, whose
 `triton_python_backend_utils` exists nowhere else.
 """

@@ -26,8 +26,8 @@ class RoomMetrics:
         requests = self._family(MODEL_REQUESTS)
         (outcomes,) = MODEL_REQUESTS.labels.values()
         self._outcomes = {name: requests.Metric(labels={"outcome": name}) for name in outcomes}
-        self._compute = self._histogram(MODEL_COMPUTE)
-        self._batch = self._histogram(MODEL_BATCH)
+        self._compute = self.histogram(MODEL_COMPUTE)
+        self._batch = self.histogram(MODEL_BATCH)
 
     def gauge(self, spec: MetricSpec) -> Any:
         """A gauge of the catalogue; call its `set`."""
@@ -36,6 +36,10 @@ class RoomMetrics:
     def counter(self, spec: MetricSpec) -> Any:
         """A counter of the catalogue; call its `increment`."""
         return self._family(spec).Metric(labels={})
+
+    def histogram(self, spec: MetricSpec) -> Any:
+        """A histogram of the catalogue; call its `observe`."""
+        return self._family(spec).Metric(labels={}, buckets=list(spec.buckets))
 
     def ended(self, outcome: str) -> None:
         """A request has ended."""
@@ -50,9 +54,6 @@ class RoomMetrics:
         finally:
             self._compute.observe(time.perf_counter() - started_s)
             self._batch.observe(requests)
-
-    def _histogram(self, spec: MetricSpec) -> Any:
-        return self._family(spec).Metric(labels={}, buckets=list(spec.buckets))
 
     def _family(self, spec: MetricSpec) -> Any:
         kind = getattr(pb.MetricFamily, _KINDS[spec.kind])

@@ -101,6 +101,8 @@ _STORE_S: Final = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 1.0,
 
 OPEN_SESSIONS: Final = _gauge("open_sessions", "Sessions that live here, those that wait for their client included.")
 ATTACHED_SESSIONS: Final = _gauge("attached_sessions", "Sessions that have a client now.")
+DRAINING_SESSIONS: Final = _gauge("draining_sessions", "Sessions that a replica still has while it drains; else 0.")
+MAX_SESSIONS: Final = _gauge("max_sessions", "Sessions that this replica takes at most.")
 BEGUN_SESSIONS: Final = _counter(
     "begun_sessions_total", "Sessions that this replica took up, new or resumed.", how=SESSION_BEGINNINGS
 )
@@ -142,6 +144,7 @@ WASTED_TOKENS: Final = _counter("wasted_tokens_total", "Tokens of replies that w
 SAVED_TIME: Final = _counter(
     "saved_seconds_total", "How much sooner replies were heard because they had been prepared, all together."
 )
+UNDERRUN_TURNS: Final = _counter("underrun_turns_total", "Turns in whose reply the player ran dry at least once.")
 ERRORS: Final = _counter(
     "errors_total", "Calls of the public API that ended with an error, by its reason.", reason=error_reasons()
 )
@@ -151,10 +154,13 @@ STORE: Final = _histogram(
 LOOP_LAG: Final = _histogram(
     "event_loop_lag_seconds", "How late the event loop that carries the audio wakes up.", _LOOP_S
 )
+LOOP_TASKS: Final = _gauge("event_loop_tasks", "Tasks of that event loop: more than sessions and calls need is a leak.")
 
 ORCHESTRATOR_METRICS: Final = (
     OPEN_SESSIONS,
     ATTACHED_SESSIONS,
+    DRAINING_SESSIONS,
+    MAX_SESSIONS,
     BEGUN_SESSIONS,
     ENDED_STREAMS,
     ENDED_TURNS,
@@ -171,9 +177,11 @@ ORCHESTRATOR_METRICS: Final = (
     SPECULATIONS,
     WASTED_TOKENS,
     SAVED_TIME,
+    UNDERRUN_TURNS,
     ERRORS,
     STORE,
     LOOP_LAG,
+    LOOP_TASKS,
 )
 
 MODEL_REQUESTS: Final = _counter("requests_total", "Requests by how they ended.", outcome=REQUEST_OUTCOMES)
@@ -194,6 +202,33 @@ _OWN: Final[Mapping[str, tuple[MetricSpec, ...]]] = {
     STEP1_TTS.name: (OPEN_REQUESTS, MODEL_TOKENS),
     TOKEN_TO_WAVE.name: (MODEL_AUDIO,),
 }
+
+# A spoken reply plays 41.67 tokens a second: an interval above 24 ms falls behind it.
+_TOKEN_S: Final = (0.002, 0.004, 0.006, 0.008, 0.012, 0.016, 0.024, 0.032, 0.048, 0.1, 0.2, 0.5, 1.0)
+ENGINE_RUNNING: Final = _gauge("running_requests", "Replies in the engine's batch.")
+ENGINE_WAITING: Final = _gauge("waiting_requests", "Replies that wait to join the engine's batch.")
+ENGINE_CACHE: Final = _gauge("kv_cache_used_ratio", "Part of the key/value cache in use, 0 to 1.")
+ENGINE_PREEMPTED: Final = _counter("preempted_requests_total", "Replies put back because the cache was full.")
+ENGINE_PROMPT: Final = _counter("prompt_tokens_total", "Tokens of prompts, those found in the cache included.")
+ENGINE_PREFIX_ASKED: Final = _counter("prefix_asked_tokens_total", "Tokens of prompts looked up in the cache.")
+ENGINE_PREFIX_FOUND: Final = _counter("prefix_found_tokens_total", "Tokens of prompts found in the cache.")
+ENGINE_QUEUE: Final = _histogram("queue_seconds", "From a request's arrival to its joining the batch.", _ROOM_S)
+ENGINE_FIRST_TOKEN: Final = _histogram("first_token_seconds", "From a request's arrival to its first token.", _ROOM_S)
+ENGINE_TOKEN: Final = _histogram("token_interval_seconds", "Between the tokens of a reply.", _TOKEN_S)
+
+ENGINE_METRICS: Final = (
+    ENGINE_RUNNING,
+    ENGINE_WAITING,
+    ENGINE_CACHE,
+    ENGINE_PREEMPTED,
+    ENGINE_PROMPT,
+    ENGINE_PREFIX_ASKED,
+    ENGINE_PREFIX_FOUND,
+    ENGINE_QUEUE,
+    ENGINE_FIRST_TOKEN,
+    ENGINE_TOKEN,
+)
+"""What a language model has besides where vLLM is its engine; there nothing tells the time of single passes."""
 
 MODEL_METRICS: Final[Mapping[str, tuple[MetricSpec, ...]]] = {
     model.name: (*_EVERY_MODEL, *_OWN.get(model.name, ())) for model in MODELS

@@ -6,12 +6,14 @@ from pathlib import Path
 from typing import Final
 
 from services.shared.telemetry.catalogue import (
+    ENGINE_METRICS,
     MODEL_METRICS,
     ORCHESTRATOR,
     ORCHESTRATOR_METRICS,
     MetricSpec,
     error_reasons,
 )
+from services.shared.triton.specs import STEP1_CHAT, STEP1_TTS
 
 _HEAD: Final = """\
 # Metrics
@@ -33,13 +35,21 @@ _MODELS: Final = """
 
 On each Triton server's `/metrics`, beside Triton's own.
 """
+_ENGINE: Final = """
+## The language models on vLLM
+
+Besides, on `step1_chat` and `step1_tts` with `STEPAUDIO_ENGINE=vllm`, as the engine counts them and brought up to date
+once a second; there `compute_seconds` and `batch_requests` stay empty.
+"""
 _TABLE: Final = "\n| metric | kind | labels | is |\n|---|---|---|---|\n"
 
 
 def render() -> str:
     """The page."""
     text = _HEAD + _ORCHESTRATOR + _TABLE + "".join(_rows(ORCHESTRATOR_METRICS, ORCHESTRATOR)) + _MODELS + _TABLE
-    return text + "".join(row for model, specs in MODEL_METRICS.items() for row in _rows(specs, model))
+    text += "".join(row for model, specs in MODEL_METRICS.items() for row in _rows(specs, model))
+    models = (STEP1_CHAT.name, STEP1_TTS.name)
+    return text + _ENGINE + _TABLE + "".join(row for model in models for row in _rows(ENGINE_METRICS, model))
 
 
 def _rows(specs: Iterable[MetricSpec], stage: str) -> Iterable[str]:

@@ -146,7 +146,7 @@ def _fault(model: str, error: grpc.aio.AioRpcError) -> StepAudioError:
 
 async def _ended(model: str, call: grpc.aio.Call) -> StepAudioError:
     code = await call.code()
-    said = f"the call ended with {code.name} before the request was sent: {await call.details()}"
+    said = f"the call ended with {code.name} before the request was sent"
     if code in (grpc.StatusCode.CANCELLED, grpc.StatusCode.DEADLINE_EXCEEDED):
         return read_fault(model, code.name, said)
     return RoomUnavailableError(f"{model}: {said}")

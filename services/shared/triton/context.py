@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from services.shared.errors import InvalidInputError
 
-SESSION, TURN, EPOCH, TRACEPARENT = "session", "turn", "epoch", "traceparent"
+SESSION, TURN, EPOCH, TRACEPARENT, SLACK = "session", "turn", "epoch", "traceparent", "slack_ms"
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,20 +18,25 @@ class RequestContext:
         turn: number of the turn within it.
         epoch: grows with every interruption; work of an older epoch of the session is dropped.
         traceparent: W3C trace context of the caller's span; empty where nothing is traced.
+        slack_ms: how long the listener can wait for this work: audio that is ahead of them, and any pause they bear.
+            Where requests compete for an engine, the one due first goes first; 0 is at once.
     """
 
     session: str = ""
     turn: int = 0
     epoch: int = 0
     traceparent: str = ""
+    slack_ms: int = 0
 
     @property
     def parameters(self) -> dict[str, str | int]:
         """As request parameters; what is empty is left out."""
-        whose: dict[str, str | int] = (
-            {SESSION: self.session, TURN: self.turn, EPOCH: self.epoch} if self.session else {}
-        )
-        return {**whose, TRACEPARENT: self.traceparent} if self.traceparent else whose
+        told: dict[str, str | int] = {SESSION: self.session, TURN: self.turn, EPOCH: self.epoch} if self.session else {}
+        if self.traceparent:
+            told[TRACEPARENT] = self.traceparent
+        if self.slack_ms:
+            told[SLACK] = self.slack_ms
+        return told
 
 
 def parse_context(text: str) -> RequestContext:
@@ -50,4 +55,7 @@ def parse_context(text: str) -> RequestContext:
     traceparent = values.get(TRACEPARENT, "")
     if not isinstance(traceparent, str):
         raise InvalidInputError(f"the request parameters say traceparent {traceparent!r}: it must be text")
-    return RequestContext(session, turn, epoch, traceparent)
+    slack_ms = values.get(SLACK, 0)
+    if not isinstance(slack_ms, int) or isinstance(slack_ms, bool) or slack_ms < 0:
+        raise InvalidInputError(f"the request parameters say slack_ms {slack_ms!r}: it must be a whole number from 0")
+    return RequestContext(session, turn, epoch, traceparent, slack_ms)

@@ -4,7 +4,8 @@ A room writes the class of its error in front of the message; the caller raises 
 
     PromptTooLongError ──> "PromptTooLongError: a prompt of 9000 tokens …" (INVALID_ARGUMENT) ──> PromptTooLongError
 
-What Triton itself refuses carries no class and becomes an error by its code.
+What Triton itself refuses carries no class and becomes an error by its code. What the transport says of a server that
+is away names addresses, and these errors reach the public API: it stays in the cause, and so in the log.
 """
 
 import re
@@ -26,9 +27,9 @@ _BY_CODE: Final[dict[str, type[StepAudioError]]] = {
     "CANCELLED": CancelledRequestError,
     "DEADLINE_EXCEEDED": DeadlineExceededError,
     "RESOURCE_EXHAUSTED": OverloadedError,
-    "UNAVAILABLE": RoomUnavailableError,
     "UNIMPLEMENTED": RoomUnavailableError,  # something answers at the address, and it is no Triton server
 }
+_AWAY: Final = "UNAVAILABLE"
 
 
 def write_fault(error: StepAudioError) -> str:
@@ -47,6 +48,8 @@ def read_fault(model: str, code: str, message: str) -> StepAudioError:
     named = _NAMED.search(message)
     if named is not None and (kind := _classes().get(named.group(1))) is not None:
         return kind(f"{model}: {message[named.end() :]}")
+    if code == _AWAY:
+        return RoomUnavailableError(f"{model}: no server of it answers")
     return _BY_CODE.get(code, StepAudioError)(f"{model}: {message} ({code})")
 
 

@@ -21,7 +21,7 @@ from services.tokenizer.paraformer.frontend import CHUNK_SAMPLES, FrontEndState,
 from services.tokenizer.paraformer.quantizer import KMeansQuantizer, load_centroids
 from services.tokenizer.paraformer.sanm import EncoderState, SanmEncoder
 
-_BATCH_CHUNKS: Final = 64
+BATCH_CHUNKS: Final = 64
 """Chunks encoded at once: enough for full-speed matrix products, and the memory of long audio stays flat."""
 _KEY_PREFIX: Final = "encoder."
 
@@ -68,7 +68,7 @@ class LinguisticEncoder:
         array = samples_16k if isinstance(samples_16k, Tensor) else torch.tensor(np.asarray(samples_16k))
         samples = array.to(parameter.device, torch.float32)
         rows = [parameter.new_zeros(0, self.encoder.config.output_size)]
-        pieces = samples.split(_BATCH_CHUNKS * CHUNK_SAMPLES) if len(samples) else (samples,)
+        pieces = samples.split(BATCH_CHUNKS * CHUNK_SAMPLES) if len(samples) else (samples,)
         front_end, encoder = state.front_end, state.encoder
         for index, piece in enumerate(pieces):
             features, front_end = self.front_end.push(piece, front_end, final=final and index == len(pieces) - 1)

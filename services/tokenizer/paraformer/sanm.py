@@ -52,6 +52,19 @@ class EncoderState:
     memory: Tensor
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Masks:
+    """What of a call's windows is really there.
+
+    Attributes:
+        visible: [W, 1, 1, 16 + 9] true where a key exists, in the memory or the window.
+        present: [W, 9, 1] 1 where a row of a window exists, else 0.
+    """
+
+    visible: Tensor
+    present: Tensor
+
+
 class SanmEncoder(nn.Module):
     """The whole encoder; parameter names follow the checkpoint's `encoder.*`."""
 
@@ -83,15 +96,28 @@ class SanmEncoder(nn.Module):
         rows = torch.cat([state.overlap, self._with_position(features, NEW_ROWS * state.windows)])
         spare = -len(features) % NEW_ROWS  # rows that fill the last window up; nothing attends to them
         windows = F.pad(rows, (0, 0, 0, spare)).unfold(0, _WINDOW_ROWS, NEW_ROWS).transpose(1, 2)  # [W, 9, 560]
-        visible = _visible_keys(state.windows, len(windows), spare, windows.device)
-        x = windows
-        memory = []
-        for layer, past in zip([*self.encoders0, *self.encoders], state.memory, strict=True):
-            x, kept = layer(x, past, visible, spare)
-            memory.append(kept)
-        encoded = self.after_norm(x[:, OVERLAP_ROWS:]).flatten(0, 1)[: len(features)]
+        masks = _masks(state.windows, spare, windows)
+        encoded, memory = self.run_windows(windows, state.memory, masks)
         overlap = rows[len(rows) - OVERLAP_ROWS :].clone()
-        return encoded, EncoderState(state.windows + len(windows), overlap, torch.stack(memory))
+        return encoded.flatten(0, 1)[: len(features)], EncoderState(state.windows + len(windows), overlap, memory)
+
+    def run_windows(self, windows: Tensor, memory: Tensor, masks: "Masks | None") -> tuple[Tensor, Tensor]:
+        """The network alone: all layers over all windows.
+
+        Args:
+            windows: [W, 9, 560] with positions; memory: [layers, 16, 2 * D] of the windows before.
+            masks: None where every row of every window and memory exists.
+
+        Returns:
+            ([W, 4, D] rows, [layers, 16, 2 * D] the memory after them).
+        """
+        x = windows
+        kept = []
+        for layer, past in zip([*self.encoders0, *self.encoders], memory.unbind(), strict=True):
+            x, after = layer(x, past, masks)
+            kept.append(after)
+        encoded: Tensor = self.after_norm(x[:, OVERLAP_ROWS:])
+        return encoded, torch.stack(kept)
 
     def _with_position(self, features: Tensor, rows_before: int) -> Tensor:
         """Scale by sqrt(D) and add sinusoids of the row's position in the utterance, counted from 1."""
@@ -116,9 +142,9 @@ class SanmLayer(nn.Module):
         self.norm2 = nn.LayerNorm(size, eps=_LAYER_NORM_EPS)
         self._has_residual = in_size == size
 
-    def forward(self, x: Tensor, past: Tensor, visible: Tensor | None, spare: int) -> tuple[Tensor, Tensor]:
+    def forward(self, x: Tensor, past: Tensor, masks: Masks | None) -> tuple[Tensor, Tensor]:
         """[W, 9, in_size] and the memory [16, 2 * D] before it -> ([W, 9, D], the memory after it)."""
-        attended, kept = self.self_attn(self.norm1(x), past, visible, spare)
+        attended, kept = self.self_attn(self.norm1(x), past, masks)
         x = x + attended if self._has_residual else attended
         return x + self.feed_forward(self.norm2(x)), kept
 
@@ -142,18 +168,22 @@ class SanmAttention(nn.Module):
         super().__init__()
         self.linear_q_k_v = nn.Linear(in_size, 3 * size)
         self.linear_out = nn.Linear(size, size)
-        self.fsmn_block = nn.Conv1d(size, size, _KERNEL, groups=size, bias=False)
+        self.fsmn_block = nn.Conv1d(size, size, _KERNEL, groups=size, padding=_KERNEL // 2, bias=False)
         self.heads = heads
 
-    def forward(self, x: Tensor, past: Tensor, visible: Tensor | None, spare: int) -> tuple[Tensor, Tensor]:
+    def forward(self, x: Tensor, past: Tensor, masks: Masks | None) -> tuple[Tensor, Tensor]:
         """As `SanmLayer.forward`."""
         projected = self.linear_q_k_v(x)  # [W, 9, 3D]
         size = projected.shape[-1] // 3
         query, own = projected[..., :size], projected[..., size:]
-        own[-1, _WINDOW_ROWS - spare :] = 0.0  # the FSMN sees zeros past the end, as in a shorter window
+        if masks is not None:
+            own = own * masks.present  # the FSMN sees zeros past the end, as in a shorter window
         with_past, kept = _with_memory(own, past)  # [W, 16 + 9, 2D]
         context = F.scaled_dot_product_attention(
-            self._split(query), self._split(with_past[..., :size]), self._split(with_past[..., size:]), visible
+            self._split(query),
+            self._split(with_past[..., :size]),
+            self._split(with_past[..., size:]),
+            None if masks is None else masks.visible,
         )
         output = self.linear_out(context.transpose(1, 2).flatten(2))
         attended: Tensor = output + self._fsmn(own[..., size:])
@@ -166,7 +196,11 @@ class SanmAttention(nn.Module):
 
     def _fsmn(self, values: Tensor) -> Tensor:
         """values + depthwise convolution inside each window, as a sum of taps: windows are shorter than the kernel,
-        and a grouped convolution of so few rows costs more than eleven passes over them."""
+        and torch's grouped convolution of so few rows costs more than eleven passes over them. A graph that other
+        runtimes read holds the convolution."""
+        if torch.compiler.is_exporting():
+            out: Tensor = self.fsmn_block(values.transpose(1, 2)).transpose(1, 2)
+            return values + out
         taps = self.fsmn_block.weight[:, 0].T  # [11, D]
         padded = F.pad(values, (0, 0, _KERNEL // 2, _KERNEL // 2))
         total = values.clone()
@@ -185,16 +219,27 @@ def _with_memory(own: Tensor, past: Tensor) -> tuple[Tensor, Tensor]:
     Returns:
         ([W, 16 + 9, C], [16, C] memory after the last window).
     """
-    line = torch.cat([past, own[:, :NEW_ROWS].flatten(0, 1)])  # [16 + 4W, C]
-    before = line.unfold(0, MEMORY_ROWS, NEW_ROWS)[: len(own)].transpose(1, 2)  # [W, 16, C], a view
-    return torch.cat([before, own], dim=1), line[-MEMORY_ROWS:].clone()
+    W = own.shape[0]
+    line = torch.cat([past.unflatten(0, (_MEMORY_WINDOWS, NEW_ROWS)), own[:, :NEW_ROWS]])  # [4 + W, 4, C]
+    before = [line[back : back + W] for back in range(_MEMORY_WINDOWS)]
+    return torch.cat([*before, own], dim=1), line[W:].flatten(0, 1)
 
 
-def _visible_keys(windows_before: int, windows: int, spare: int, device: torch.device) -> Tensor | None:
-    """[W, 1, 1, 16 + 9] true where a key exists, or None where all do: once four windows are in the memory."""
+def all_present(windows: Tensor) -> Masks:
+    """The masks where every row exists; [W, 9, 560] windows say how many, of which type and where."""
+    W = windows.shape[0]
+    visible = torch.ones(W, 1, 1, MEMORY_ROWS + _WINDOW_ROWS, dtype=torch.bool, device=windows.device)
+    return Masks(visible, windows.new_ones(W, _WINDOW_ROWS, 1))
+
+
+def _masks(windows_before: int, spare: int, windows: Tensor) -> Masks | None:
+    """The masks of a call, or None where all rows exist: once four windows are in the memory."""
     if windows_before >= _MEMORY_WINDOWS and not spare:
         return None
-    first = MEMORY_ROWS - NEW_ROWS * torch.arange(windows_before, windows_before + windows, device=device)
+    W, device = len(windows), windows.device
+    first = MEMORY_ROWS - NEW_ROWS * torch.arange(windows_before, windows_before + W, device=device)
     visible = torch.arange(MEMORY_ROWS + _WINDOW_ROWS, device=device) >= first[:, None]
     visible[-1, MEMORY_ROWS + _WINDOW_ROWS - spare :] = False
-    return visible[:, None, None]
+    present = windows.new_ones(W, _WINDOW_ROWS, 1)
+    present[-1, _WINDOW_ROWS - spare :] = 0.0
+    return Masks(visible[:, None, None], present)

@@ -18,6 +18,7 @@ import triton_python_backend_utils as pb
 from services.shared.codec import CODEC_SIZE, GROUP_TOKENS
 from services.shared.errors import CancelledRequestError, InvalidInputError
 from services.shared.paths import TOKENIZER_FOLDER
+from services.shared.serving.graphs import graph_settings
 from services.shared.serving.ingress import RoomRequest, outcome, read_request, refuse, respond
 from services.shared.serving.room import Room
 from services.shared.serving.settings import RoomSettings
@@ -39,7 +40,9 @@ class SpeechTokenizerRoom(Room):
     def load(self, settings: RoomSettings) -> None:
         """Read both encoders."""
         torch.set_num_threads(settings.threads)
-        self._tokenizer = load_speech_tokenizer(settings.checkpoints / TOKENIZER_FOLDER, device=settings.device)
+        self._tokenizer = load_speech_tokenizer(
+            settings.checkpoints / TOKENIZER_FOLDER, device=settings.device, graphs=graph_settings(settings)
+        )
         self._utterances = Utterances(idle_s=SEQUENCE_IDLE_S)
         self._open = self.metrics.gauge(OPEN_SEQUENCES)
         self._audio = self.metrics.counter(MODEL_AUDIO)

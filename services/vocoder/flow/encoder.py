@@ -114,6 +114,8 @@ def shift_to_keys(by_distance: Tensor) -> Tensor:
     Returns:
         [B, H, T, T].
     """
+    if torch.compiler.is_exporting():
+        return _shift_by_copies(by_distance)
     scores = by_distance.contiguous()
     batch, heads, rows, columns = scores.shape
     return scores.as_strided(
@@ -121,6 +123,17 @@ def shift_to_keys(by_distance: Tensor) -> Tensor:
         (heads * rows * columns, rows * columns, columns - 1, 1),
         scores.storage_offset() + rows - 1,
     )
+
+
+def _shift_by_copies(by_distance: Tensor) -> Tensor:
+    """`shift_to_keys` for graph formats, which know no strides: one column more makes each row start one further left.
+
+    Row i of [T, 2T] read as rows of 2T-1 begins i columns to the left of where the row before it began.
+    """
+    rows, columns = by_distance.shape[2:]
+    flat = F.pad(by_distance, (1, 0)).flatten(2)[:, :, rows:]
+    shifted: Tensor = flat.unflatten(2, (rows, columns))
+    return shifted[..., :rows]
 
 
 def relative_positions(length: int, size: int, device: torch.device) -> Tensor:

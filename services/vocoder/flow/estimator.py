@@ -177,7 +177,7 @@ class _Level(nn.ModuleList):
 
 def _for_both(rows: Tensor) -> Tensor:
     """[B, C, T] for both halves of the guidance; one row is left to broadcasting."""
-    return rows if len(rows) == 1 else torch.cat([rows, rows])
+    return rows if rows.shape[0] == 1 else torch.cat([rows, rows])
 
 
 class _Wrapped(nn.Module):

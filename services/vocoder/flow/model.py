@@ -13,7 +13,7 @@ Source: cosyvoice/flow/flow.py and flow_matching.py of the release.
 import math
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from services.shared.errors import InvalidInputError, UnknownTokenError
 from services.vocoder.config import HOP_SAMPLES, MEL_CHANNELS, SAMPLE_RATE_HZ, FlowConfig
 from services.vocoder.flow.encoder import ConformerEncoder, LengthRegulator, sample_rows, stretch
-from services.vocoder.flow.estimator import Estimator
+from services.vocoder.flow.estimator import Conditions, Estimator
 from services.vocoder.voice import ArrayLike, VoiceFeatures
 
 EULER_STEPS = 10
@@ -56,6 +56,7 @@ class FlowJob:
     speaker: Tensor  # [1, 80]
     prompt_mel: Tensor  # [1, M1, 80]
     noise: Tensor  # [1, 80, M1 + M]
+    steps: int = EULER_STEPS
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +96,11 @@ class Flow(nn.Module):
         return estimator
 
     @property
+    def device(self) -> torch.device:
+        """Where it computes."""
+        return self.spk_embed_affine_layer.weight.device
+
+    @property
     def tokens_per_frame(self) -> float:
         """The nominal step of a mel frame, in tokens."""
         return self.config.token_rate_hz * HOP_SAMPLES / SAMPLE_RATE_HZ
@@ -129,7 +135,13 @@ class Flow(nn.Module):
 
     @torch.inference_mode()
     def prepare_window(
-        self, tokens: ArrayLike, voice: VoiceFeatures, window: FrameWindow, *, noise: ArrayLike
+        self,
+        tokens: ArrayLike,
+        voice: VoiceFeatures,
+        window: FrameWindow,
+        *,
+        noise: ArrayLike,
+        steps: int = EULER_STEPS,
     ) -> FlowJob:
         """Prepare some frames of an utterance that is not complete yet; `solve` makes them.
 
@@ -140,6 +152,7 @@ class Flow(nn.Module):
             tokens: [N] codec values so far.
             window: the frames to make, `window.end` at most `frame_count(N)`.
             noise: [1, 80, M1 + W] noise of the prompt's and the window's frames.
+            steps: from noise to mel; fewer are sooner done and less exact.
 
         Raises:
             UnknownTokenError, InvalidInputError: as `mel`, and a window outside the frames.
@@ -152,25 +165,62 @@ class Flow(nn.Module):
         mu = self._mu(prompt, ids, _Grid(window.end - known, self.tokens_per_frame, known, window.first_token))
         head = prompt.mel.shape[1]
         mu = torch.cat([mu[:, :, :head], mu[:, :, head + window.start - known :]], dim=2)
-        return self._job(mu, prompt, noise)
+        return replace(self._job(mu, prompt, noise), steps=steps)
 
     @torch.inference_mode()
     def solve(self, jobs: Sequence[FlowJob]) -> list[Tensor]:
-        """Make the frames of several utterances; those of one length go through the estimator together.
+        """Make the frames of several utterances; those of one length and number of steps share their passes.
 
         Nothing is padded, so each is what it would be alone, up to the last digits.
 
         Returns:
             For each job [1, 80, M] float32 log-mel, the prompt's frames cut off.
         """
-        places_by_length: dict[int, list[int]] = defaultdict(list)
+        places_by_kind: dict[tuple[int, int], list[int]] = defaultdict(list)
         for place, job in enumerate(jobs):
-            places_by_length[job.mu.shape[2]].append(place)
+            places_by_kind[job.mu.shape[2], job.steps].append(place)
         solved: dict[int, Tensor] = {}
-        for places in places_by_length.values():
-            for place, mel in zip(places, self._integrate([jobs[place] for place in places]), strict=True):
+        for (_, steps), places in places_by_kind.items():
+            made = self._integrate([jobs[place] for place in places], steps)
+            for place, mel in zip(places, made, strict=True):
                 solved[place] = mel[None, :, jobs[place].prompt_mel.shape[1] :]
         return [solved[place] for place in range(len(jobs))]
+
+    def encode(self, ids: Tensor) -> Tensor:
+        """Rows of tokens, prompt and target together; [1, P + N] int64 -> [1, P + N, 80]."""
+        rows: Tensor = self.encoder_proj(self.encoder(self.input_embedding(ids)))
+        return rows
+
+    def integrate(
+        self, noise: Tensor, mu: Tensor, speaker: Tensor, known: Tensor, *, count: int = EULER_STEPS
+    ) -> Tensor:
+        """Euler steps from noise to mel; the state stays float32 whatever the networks' dtype.
+
+        Args:
+            noise: [B, 80, T] float32; mu: [B, 80, T]; speaker: [B, 80].
+            known: [B, 80, T], the prompt mel and zeros after it.
+            count: of the steps.
+
+        Returns:
+            [B, 80, T] float32.
+        """
+        conditions = self.estimator.conditions(mu, speaker, known)
+        steps, lengths = euler_grid(self.config.time_schedule, count)
+        state = noise
+        for time, length in zip(self.estimator.times(steps.to(mu.device)), lengths.tolist(), strict=True):
+            state = self.step(state, conditions, time, length)
+        return state
+
+    def step(self, state: Tensor, conditions: Conditions, time: tuple[Tensor, ...], length: float | Tensor) -> Tensor:
+        """One Euler step under guidance; [B, 80, T] -> [B, 80, T].
+
+        Args:
+            conditions, time: as `Estimator.velocity` takes them.
+            length: of the step, in time.
+        """
+        guidance, B = self.config.guidance, state.shape[0]
+        velocity = self.estimator.velocity(state, conditions, time).float()
+        return state + length * ((1.0 + guidance) * velocity[:B] - guidance * velocity[B:])
 
     def first_frame(self, first_token: int) -> int:
         """The first mel frame that lies within the tokens from `first_token` on."""
@@ -184,7 +234,7 @@ class Flow(nn.Module):
         self._ids(ids)
 
     def _ids(self, tokens: ArrayLike) -> Tensor:
-        ids = torch.as_tensor(tokens).to(device=self.encoder_proj.weight.device, dtype=torch.int64).reshape(-1)
+        ids = torch.as_tensor(tokens).to(device=self.device, dtype=torch.int64).reshape(-1)
         if len(ids) and int(ids.max()) >= self.config.vocab_size:
             raise UnknownTokenError(f"speech token {int(ids.max())} is outside 0..{self.config.vocab_size - 1}")
         return ids.clamp(min=0)
@@ -199,8 +249,7 @@ class Flow(nn.Module):
 
     def _mu(self, prompt: _Prompt, ids: Tensor, grid: _Grid) -> Tensor:
         """[1, 80, M1 + frames] mean of the flow."""
-        embedded = self.input_embedding(torch.cat([prompt.tokens, ids])[None])
-        rows = self.encoder_proj(self.encoder(embedded))  # [1, P+N, 80]
+        rows = self.encode(torch.cat([prompt.tokens, ids])[None])  # [1, P+N, 80]
         border = len(prompt.tokens)
         if grid.step is None:
             target = stretch(rows[:, border:], grid.frames)
@@ -219,32 +268,26 @@ class Flow(nn.Module):
                 raise InvalidInputError(f"the noise is {list(state.shape)}, not {list(mu.shape)}")
         return FlowJob(mu, prompt.speaker, prompt.mel, state)
 
-    def _integrate(self, jobs: Sequence[FlowJob]) -> Tensor:
-        """Euler steps from noise to mel, [B, 80, M1 + M]; the state stays float32 whatever the networks' dtype."""
+    def _integrate(self, jobs: Sequence[FlowJob], count: int) -> Tensor:
+        """So many Euler steps from noise to mel, [B, 80, M1 + M], for jobs of one length."""
         mu = torch.cat([job.mu for job in jobs])
         state = torch.cat([job.noise for job in jobs])
         known = torch.zeros_like(mu)
         for row, job in enumerate(jobs):
             known[row, :, : job.prompt_mel.shape[1]] = job.prompt_mel[0].t()
-        conditions = self.estimator.conditions(mu, torch.cat([job.speaker for job in jobs]), known)
-        steps, lengths = euler_grid(self.config.time_schedule)
-        guidance = self.config.guidance
-        for time, length in zip(self.estimator.times(steps.to(mu.device)), lengths.tolist(), strict=True):
-            conditional, without = self.estimator.velocity(state, conditions, time).float().chunk(2)
-            state = state + length * ((1.0 + guidance) * conditional - guidance * without)
-        return state
+        return self.integrate(state, mu, torch.cat([job.speaker for job in jobs]), known, count=count)
 
 
-def euler_grid(schedule: str) -> tuple[Tensor, Tensor]:
-    """Times at which the velocity is estimated and the length of each step; [10], [10] float32.
+def euler_grid(schedule: str, count: int = EULER_STEPS) -> tuple[Tensor, Tensor]:
+    """Times at which the velocity is estimated and the length of each step; [count], [count] float32.
 
     Times are accumulated step by step in float32, as the release does.
     """
-    grid = torch.linspace(0, 1, EULER_STEPS + 1)
+    grid = torch.linspace(0, 1, count + 1)
     if schedule == "cosine":
         grid = 1 - torch.cos(grid * 0.5 * math.pi)
     times, lengths = [grid[0]], [grid[1] - grid[0]]
-    for step in range(1, EULER_STEPS):
+    for step in range(1, count):
         times.append(times[-1] + lengths[-1])
         lengths.append(grid[step + 1] - times[-1])
     return torch.stack(times), torch.stack(lengths)

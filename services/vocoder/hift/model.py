@@ -13,7 +13,6 @@ from torch import Tensor
 
 from services.shared.errors import InvalidInputError
 from services.vocoder.config import MEL_CHANNELS, HiftConfig
-from services.vocoder.hift.layers import NormedConv
 from services.vocoder.hift.source import Excitation, F0Predictor, HarmonicSource
 from services.vocoder.hift.trunk import Trunk
 from services.vocoder.voice import ArrayLike
@@ -27,12 +26,6 @@ class HiFT(Trunk):
         self.config = config
         self.m_source = HarmonicSource(config)
         self.f0_predictor = F0Predictor(config.f0_channels)
-
-    def fold(self) -> None:
-        """Compute every weight from its magnitude and direction; call once after loading."""
-        for module in self.modules():
-            if isinstance(module, NormedConv):
-                module.fold()
 
     @torch.inference_mode()
     def wave(
@@ -59,29 +52,42 @@ class HiFT(Trunk):
         """
         frames = self.checked_mel(mel)
         if source is None:
-            f0 = self.f0_predictor(frames)
+            f0 = self.predict_f0(frames)
             merged = self.m_source(f0, self._excitation(frames.shape[2], phase, noise))
         else:
             merged = self._shaped("source", source, (1, 1, frames.shape[2] * self.config.hop_samples))
-        wave: Tensor = self(frames, merged)
-        return wave
+        return self.render(frames, merged)
 
     @torch.inference_mode()
     def f0(self, mel: ArrayLike) -> Tensor:
         """F0 of every frame in Hz; [1, 80, M] -> [1, M]."""
-        f0: Tensor = self.f0_predictor(self.checked_mel(mel))
+        return self.predict_f0(self.checked_mel(mel))
+
+    def predict_f0(self, mel: Tensor) -> Tensor:
+        """The F0 network alone; [1, 80, M] -> [1, M] Hz."""
+        f0: Tensor = self.f0_predictor(mel)
         return f0
+
+    def render(self, mel: Tensor, source: Tensor) -> Tensor:
+        """The trunk alone; [1, 80, M], [1, 1, N] -> [1, N]."""
+        wave: Tensor = self(mel, source)
+        return wave
+
+    @property
+    def device(self) -> torch.device:
+        """Where it computes."""
+        return self.m_source.l_linear.weight.device
 
     def checked_mel(self, mel: ArrayLike) -> Tensor:
         """The mel as float32 on this network's device; raises InvalidInputError unless it is [1, 80, M > 0]."""
-        frames = torch.as_tensor(mel).to(device=self.conv_pre.bias.device, dtype=torch.float32)
+        frames = torch.as_tensor(mel).to(device=self.device, dtype=torch.float32)
         if frames.dim() != 3 or frames.shape[0] != 1 or frames.shape[1] != MEL_CHANNELS or frames.shape[2] == 0:
             raise InvalidInputError(f"the mel is {list(frames.shape)}, not [1, {MEL_CHANNELS}, frames]")
         return frames
 
     def _excitation(self, frames: int, phase: ArrayLike | None, noise: ArrayLike | None) -> Excitation:
         harmonics, samples = self.config.harmonics, frames * self.config.hop_samples
-        device = self.conv_pre.bias.device
+        device = self.device
         return Excitation(
             (torch.rand(1, harmonics, 1, device=device) * 2 - 1) * math.pi
             if phase is None
@@ -92,7 +98,7 @@ class HiFT(Trunk):
         )
 
     def _shaped(self, name: str, value: ArrayLike, shape: tuple[int, ...]) -> Tensor:
-        tensor = torch.as_tensor(value).to(device=self.conv_pre.bias.device, dtype=torch.float32)
+        tensor = torch.as_tensor(value).to(device=self.device, dtype=torch.float32)
         if tensor.shape != shape:
             raise InvalidInputError(f"the {name} is {list(tensor.shape)}, not {list(shape)}")
         return tensor

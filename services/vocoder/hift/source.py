@@ -95,18 +95,20 @@ class HarmonicSource(nn.Module):
         return math.fmod(start_cycles + total, 1.0)
 
 
-def short_spectrum(source: Tensor, fft_size: int, hop: int) -> Tensor:
+def short_spectrum(source: Tensor, analysis: Tensor, hop: int) -> Tensor:
     """Short-time spectrum of the source, centred frames, as channels: real parts, then imaginary parts.
 
     Args:
         source: [1, 1, N].
+        analysis: [fft_size, fft_size + 2] from `analysis_matrix`.
 
     Returns:
         [1, fft_size + 2, 1, N / hop + 1] in channels-last memory.
     """
+    fft_size = len(analysis)
     padded = F.pad(source, (fft_size // 2, fft_size // 2), mode="reflect")[0, 0]
     frames = padded.unfold(0, fft_size, hop)  # [L, fft]
-    rows = frames @ analysis_matrix(fft_size, source.device)  # [L, fft + 2]
+    rows = frames @ analysis  # [L, fft + 2]
     return rows.t()[None, :, None, :]
 
 

@@ -74,9 +74,9 @@ def push_mel(
     frames = hift.checked_mel(known[None])
     warm = hift.f0_predictor.reach_frames if state.first_frame else 0
     start = state.first_frame + warm
-    f0 = hift.f0_predictor(frames)[:, warm:]
+    f0 = hift.predict_f0(frames)[:, warm:]
     source = hift.m_source(f0, excitation(start, end), state.cycles)
-    wave = hift(frames[:, :, warm:], source)[0]
+    wave = hift.render(frames[:, :, warm:], source)[0]
     hop = hift.config.hop_samples
     samples = wave[(state.sent_frames - start) * hop : (certain - start) * hop].cpu().numpy()
     first = max(certain - held_frames(hift), 0)

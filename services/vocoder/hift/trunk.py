@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from services.vocoder.config import MEL_CHANNELS, HiftConfig
 from services.vocoder.hift.layers import NormedConv, PlainConv, ResBlock, reach
-from services.vocoder.hift.source import short_spectrum, synthesis_matrix
+from services.vocoder.hift.source import analysis_matrix, short_spectrum, synthesis_matrix
 
 _PRE_POST_KERNEL = 7
 _MAGNITUDE_LIMIT = 1e2
@@ -23,6 +23,10 @@ _MAGNITUDE_LIMIT = 1e2
 
 class Trunk(nn.Module):
     """[1, 80, M] log-mel and [1, 1, N] source -> [1, N] wave, N = M * hop."""
+
+    _analysis: Tensor
+    _synthesis: Tensor
+    _power: Tensor
 
     def __init__(self, config: HiftConfig) -> None:
         super().__init__()
@@ -51,6 +55,18 @@ class Trunk(nn.Module):
             for kernel, dilations in zip(config.resblock_kernels, config.resblock_dilations, strict=True)
         )
         self.conv_post = NormedConv(sizes[-1], spectrum, _PRE_POST_KERNEL)
+        for name in ("_analysis", "_synthesis", "_power"):
+            self.register_buffer(name, None, persistent=False)
+
+    def fold(self) -> None:
+        """Compute every weight from its magnitude and direction, and the transforms; call once after loading."""
+        config, device = self._config, self.conv_pre.bias.device
+        for module in self.modules():
+            if isinstance(module, NormedConv):
+                module.fold()
+        self._analysis = analysis_matrix(config.fft_size, device)
+        self._synthesis = synthesis_matrix(config.fft_size, device)
+        self._power = torch.hann_window(config.fft_size, device=device).square()
 
     @property
     def reach_frames(self) -> int:
@@ -73,7 +89,7 @@ class Trunk(nn.Module):
     def forward(self, mel: Tensor, source: Tensor) -> Tensor:
         """[1, 80, M], [1, 1, N] -> [1, N] within the audio limit."""
         config = self._config
-        spectrum = short_spectrum(source, config.fft_size, config.fft_hop)
+        spectrum = short_spectrum(source, self._analysis, config.fft_hop)
         x = self.conv_pre(mel.unsqueeze(2).contiguous(memory_format=torch.channels_last))
         last = len(self.ups) - 1
         blocks = len(config.resblock_kernels)
@@ -98,19 +114,19 @@ class Trunk(nn.Module):
         magnitude = rows[:, :bins].exp().clamp_(max=_MAGNITUDE_LIMIT)
         phase = rows[:, bins:].sin()
         spectrum = torch.cat([magnitude * phase.cos(), magnitude * phase.sin()], dim=1)
-        frames = spectrum @ synthesis_matrix(config.fft_size, rows.device)  # [L, fft], windowed
-        window = torch.hann_window(config.fft_size, device=rows.device).square().expand(len(rows), -1)
+        frames = spectrum @ self._synthesis  # [L, fft], windowed
+        window = self._power.expand(rows.shape[0], -1)
         hop, edge = config.fft_hop, config.fft_size // 2
         summed, envelope = _overlap_add(frames, hop), _overlap_add(window, hop)
-        wave = (summed / envelope.clamp(min=1e-11))[edge : edge + (len(rows) - 1) * hop]
-        return wave.clamp_(-config.audio_limit, config.audio_limit)[None]
+        wave = (summed / envelope.clamp(min=1e-11))[edge : edge + (rows.shape[0] - 1) * hop]
+        return wave.clamp(-config.audio_limit, config.audio_limit)[None]
 
 
 def _overlap_add(frames: Tensor, hop: int) -> Tensor:
     """[L, fft] frames, one every hop -> [(L - 1) * hop + fft]."""
-    count, size = frames.shape
-    pieces = frames.reshape(count, size // hop, hop)
-    out = frames.new_zeros(count + size // hop - 1, hop)
-    for shift in range(size // hop):
-        out[shift : shift + count] += pieces[:, shift]
-    return out.flatten()
+    overlaps = frames.shape[1] // hop
+    pieces = frames.unflatten(1, (overlaps, hop))
+    total = F.pad(pieces[:, 0], (0, 0, 0, overlaps - 1))
+    for shift in range(1, overlaps):
+        total = total + F.pad(pieces[:, shift], (0, 0, shift, overlaps - 1 - shift))
+    return total.flatten()

@@ -16,6 +16,7 @@ import torch
 from services.shared.codec import CODEC_SIZE
 from services.shared.errors import CancelledRequestError, InvalidInputError
 from services.shared.paths import TTS_FOLDER, VOCODER_FOLDER
+from services.shared.serving.graphs import graph_settings
 from services.shared.serving.ingress import RoomRequest, outcome, read_request, refuse, respond
 from services.shared.serving.room import Room
 from services.shared.serving.settings import RoomSettings
@@ -25,7 +26,7 @@ from services.shared.triton.specs import STREAM_STATE, TOKEN_TO_WAVE
 from services.shared.triton.tensors import Array
 from services.vocoder.config import MEL_CHANNELS, SAMPLE_RATE_HZ
 from services.vocoder.hift.stream import HiftState
-from services.vocoder.streaming import Push, StreamState
+from services.vocoder.streaming import Push, StreamSettings, StreamState
 from services.vocoder.vocoder import load_vocoder
 from services.vocoder.voice import VoiceFeatures
 
@@ -43,7 +44,13 @@ class TokenToWaveRoom(Room):
         """Read the networks."""
         torch.set_num_threads(settings.threads)
         folder = settings.checkpoints / TTS_FOLDER / VOCODER_FOLDER
-        self._vocoder = load_vocoder(folder, device=settings.device, dtype=getattr(torch, settings.dtype))
+        self._vocoder = load_vocoder(
+            folder,
+            device=settings.device,
+            dtype=getattr(torch, settings.dtype),
+            stream_settings=StreamSettings(first_steps=settings.first_flow_steps),
+            graphs=graph_settings(settings),
+        )
         self._audio = self.metrics.counter(MODEL_AUDIO)
 
     def warm_up(self) -> None:

@@ -1,6 +1,7 @@
 """What the observer sees and the store takes becomes metrics and traces, and nothing else changes."""
 
 import asyncio
+from dataclasses import dataclass
 
 import pytest
 from opentelemetry.sdk.trace import TracerProvider
@@ -8,7 +9,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from prometheus_client import CollectorRegistry
 
-from services.orchestrator.adapters.telemetry import MeasuredSessionStore, TelemetryObserver
+from services.orchestrator.adapters.telemetry import MeasuredSessionStore, TelemetryObserver, follow_sessions
 from services.orchestrator.conversation.events import ReplyId
 from services.orchestrator.conversation.options import Options
 from services.orchestrator.conversation.record import (
@@ -34,6 +35,9 @@ pytestmark = pytest.mark.unit
 FIRST_AUDIO = FirstAudioBreakdown(
     endpointing_s=0.5, tokenizer_s=0.05, lm_s=0.2, tts_s=0.1, vocoder_s=0.3, orchestrator_s=0.05
 )
+
+
+CALLER = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
 
 class Counted:
@@ -78,6 +82,23 @@ def test_a_turn_is_counted_with_all_its_times_and_amounts(counted: Counted) -> N
     assert [counted("speculations_total", outcome=outcome) for outcome in outcomes] == [1, 2, 4]
     assert counted("wasted_tokens_total") == 50
     assert counted("saved_seconds_total") == 0.4
+    assert counted("underrun_turns_total") == 1
+
+
+@dataclass(slots=True)
+class Sessions:
+    open_sessions: int
+    attached_streams: int
+    is_draining: bool = False
+
+
+def test_gauges_of_sessions_show_what_there_is_and_while_it_drains_what_is_left(counted: Counted) -> None:
+    sessions = Sessions(open_sessions=3, attached_streams=2)
+    follow_sessions(counted.metrics, sessions, max_sessions=8)
+    names = ("open_sessions", "attached_sessions", "draining_sessions", "max_sessions")
+    assert [counted(name) for name in names] == [3, 2, 0, 8]
+    sessions.is_draining, sessions.open_sessions = True, 1
+    assert [counted(name) for name in names] == [1, 2, 1, 8]
 
 
 def test_the_log_tells_how_a_turn_went_and_no_word_of_it(counted: Counted, caplog: pytest.LogCaptureFixture) -> None:
@@ -93,6 +114,7 @@ def test_the_log_tells_how_a_turn_went_and_no_word_of_it(counted: Counted, caplo
 def test_a_turn_without_audio_has_no_time_to_it(counted: Counted) -> None:
     TelemetryObserver(counted.metrics, NoTraces(), wall_offset_s=0).turn_ended("s", record(TurnMetrics()))
     assert counted("first_audio_seconds_count", origin="speech") == 0
+    assert counted("underrun_turns_total") == 0
 
 
 @pytest.mark.parametrize(
@@ -107,7 +129,7 @@ def test_a_reply_is_one_span_with_a_span_for_each_request_at_its_own_time(counte
     exporter, provider = InMemorySpanExporter(), TracerProvider(shutdown_on_exit=False)
     provider.add_span_processor(SimpleSpanProcessor(exporter))
     observer = TelemetryObserver(counted.metrics, OtelTraces(provider), wall_offset_s=1_000)
-    reply = observer.reply("s", ReplyId(turn=3, epoch=2))
+    reply = observer.reply("s", ReplyId(turn=3, epoch=2), CALLER)
     assert reply.traceparent.startswith("00-")
     reply.stage(RoomName.TTS, 5.0, 5.25)
     reply.end(RoomUnavailableError("gone"))
@@ -116,6 +138,8 @@ def test_a_reply_is_one_span_with_a_span_for_each_request_at_its_own_time(counte
     assert (room.start_time, room.end_time) == (1_005_000_000_000, 1_005_250_000_000)
     assert room.parent is not None
     assert room.parent.span_id == turn.context.span_id
+    assert turn.parent is not None
+    assert f"00-{turn.parent.trace_id:032x}-{turn.parent.span_id:016x}-01" == CALLER
     assert turn.attributes == {"session": "s", "turn": 3, "epoch": 2}
     assert not turn.status.is_ok
 

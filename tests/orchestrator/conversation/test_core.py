@@ -223,7 +223,8 @@ class World(Talk):
 
     def time_passes(self, size: int) -> None:
         self.wait(size * 40)
-        for timer, at_s in list(self.timers.items()):
+        for timer in list(self.timers):
+            at_s = self.timers[timer]  # as it is now: the event of an earlier timer may have moved it
             if at_s is not None and at_s <= self.now_s:
                 self.timers[timer] = None
                 self.tell(TimeReached(self.now_s, timer))

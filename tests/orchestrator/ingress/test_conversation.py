@@ -352,6 +352,20 @@ def test_a_first_message_that_does_not_come_or_comes_again_is_refused() -> None:
     run(test)
 
 
+def test_a_stream_brings_the_trace_of_its_call() -> None:
+    async def test() -> None:
+        trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+        async with serving() as served:
+            resume = conversation_pb2.SessionResume(session_id="s")
+            for first in (start(), Request(resume=resume)):
+                call = served.conversation.Converse(iter([first, END]), metadata=(("traceparent", trace),))
+                async for _ in call:
+                    pass
+            assert [served.sessions.started[0].traceparent, served.sessions.resumed[0].traceparent] == [trace, trace]
+
+    asyncio.run(test())
+
+
 def test_a_start_carries_history_greeting_labels_and_retention() -> None:
     async def test() -> None:
         history = [

@@ -14,7 +14,7 @@ from services.orchestrator.conversation.events import Playback, TextTurn
 from services.orchestrator.conversation.options import Options, VoiceOptions
 from services.orchestrator.conversation.outputs import Output, ReplyAudio, ReplyText, TurnEnded
 from services.orchestrator.pipeline.limits import PipelineLimits
-from services.orchestrator.pipeline.observer import Unobserved
+from services.orchestrator.pipeline.observer import Observer, Unobserved
 from services.orchestrator.pipeline.session import Emitted, Stream, StreamOpened
 from services.orchestrator.pipeline.sessions import ResumeRequest, Sessions, StartRequest
 from services.orchestrator.pipeline.surroundings import Surroundings
@@ -65,6 +65,7 @@ async def house(
     rooms: FakeRooms | None = None,
     owner: str = "replica-1",
     turn_model: TurnModel | None = None,
+    observer: Observer | None = None,
 ) -> AsyncIterator[House]:
     """A replica for the time of the block."""
     rooms = rooms or FakeRooms(paces, sleep=asyncio.sleep)
@@ -76,7 +77,7 @@ async def house(
         detector=detector,
         store=store,
         limits=limits,
-        observer=Unobserved(),
+        observer=observer or Unobserved(),
         clock=loop_time,
         wall_clock=wall_time,
         chance=random.Random(1),

@@ -18,16 +18,17 @@ from services.offline.rooms import PreparedVoice as OfflineVoice
 from services.offline.settings import NANO_CHECKPOINTS
 from services.offline.speaking import SpeechOptions
 from services.orchestrator.conversation.effects import StartReply
-from services.orchestrator.conversation.events import ReplyAudioMade, ReplyId, ReplyTextMade
+from services.orchestrator.conversation.events import ReplyAudioMade, ReplyId, ReplyTakenUp, ReplyTextMade
 from services.orchestrator.conversation.options import GenerationOptions, Options
 from services.orchestrator.conversation.record import Message, Role
-from services.orchestrator.pipeline.limits import PipelineLimits
+from services.orchestrator.pipeline.limits import PipelineLimits, ReplyLimits
 from services.orchestrator.pipeline.made import Made
 from services.orchestrator.pipeline.meter import Meter
 from services.orchestrator.pipeline.observer import Unobserved
 from services.orchestrator.pipeline.replies import Reply, ReplyNeeds
 from services.orchestrator.pipeline.utterances import SpokenUtterance
 from services.orchestrator.ports.rooms import ChatMessage, PreparedVoice, Rooms, Samples, TextPiece, Work
+from services.shared.codec import GROUP_MS, GROUP_TOKENS
 from services.shared.prompt.chat import Message as PromptMessage
 from services.tts.speech_lm import SpeechLm
 from services.vocoder import Vocoder
@@ -143,7 +144,7 @@ def streamed(question: str) -> tuple[str, Samples, LocalSpeech]:
             fakes.voices,
             fakes.built_in,
         )
-        told: list[ReplyTextMade | ReplyAudioMade] = []
+        told: list[ReplyTextMade | ReplyAudioMade | ReplyTakenUp] = []
 
         async def find_voice(voice_id: str) -> PreparedVoice:
             return made_up_voice()
@@ -189,3 +190,15 @@ def test_text_is_identical_and_audio_is_the_same_to_the_streaming_vocoders_toler
             f"{question!r} {text!r}: log-mel {distance:.3f} from offline, the streaming vocoder alone {tolerance:.3f}"
         )
         assert distance <= 1.05 * tolerance
+
+
+def test_the_first_chunk_of_speech_is_just_what_the_vocoder_needs_for_its_first_samples() -> None:
+    """A group less and it would wait for as much again; a group more and the listener waits for nothing."""
+    rooms = offline().rooms
+    voice = rooms.prepare(rooms.voices.get(rooms.voices.default_name), music=False)
+    vocoder = rooms.vocoder(music=False)
+    groups = ReplyLimits().first_chunk_ms // GROUP_MS
+    for count, gives in ((groups, True), (groups - 1, False)):
+        tokens = np.arange(count * GROUP_TOKENS)
+        samples, _ = vocoder.chunk(tokens, voice.features, vocoder.initial_state(SEED), final=False)
+        assert bool(len(samples)) is gives

@@ -427,3 +427,11 @@ def test_a_generator_tells_why_it_ended() -> None:
     with pytest.raises(StopIteration) as stopped:
         next(reply)
     assert stopped.value.value == FinishReason.LENGTH
+
+
+@pytest.mark.unit
+def test_of_the_waiting_requests_the_one_due_first_joins_first() -> None:
+    batcher, log = ContinuousBatcher(TINY, max_batch=1), Log()
+    late, soon, as_soon = (batcher.submit([1, 2], GREEDY, due_s=due_s) for due_s in (2.0, 1.0, 1.0))
+    log.run(batcher)
+    assert list(log.replies) == [soon, as_soon, late]

@@ -30,7 +30,7 @@ class CountingEngine:
     def has_work(self) -> bool:
         return bool(self.running)
 
-    def submit(self, prompt_ids: Sequence[int], params: SamplingParams) -> RequestId:
+    def submit(self, prompt_ids: Sequence[int], params: SamplingParams, *, due_s: float = 0.0) -> RequestId:
         self._last += 1
         self.running[RequestId(self._last)] = 0
         return RequestId(self._last)

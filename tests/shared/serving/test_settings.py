@@ -30,3 +30,14 @@ def test_a_missing_or_wrong_setting_is_named(
     monkeypatch.delenv("STEPAUDIO_CHECKPOINTS", raising=False)
     with pytest.raises(InvalidOptionError, match=f"STEPAUDIO_{said}"):
         read_room_settings(parameters, Path("/m"))
+
+
+def test_the_engine_is_chosen_by_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert read_room_settings({"checkpoints": "x"}, Path("/m")).engine == "torch"
+    monkeypatch.setenv("STEPAUDIO_ENGINE", "vllm")
+    monkeypatch.setenv("STEPAUDIO_TENSOR_PARALLEL", "4")
+    settings = read_room_settings({"checkpoints": "x"}, Path("/m"))
+    assert (settings.engine, settings.tensor_parallel) == ("vllm", 4)
+    monkeypatch.setenv("STEPAUDIO_ENGINE", "other")
+    with pytest.raises(InvalidOptionError, match="STEPAUDIO_ENGINE"):
+        read_room_settings({"checkpoints": "x"}, Path("/m"))

@@ -6,6 +6,7 @@ import pytest
 
 from services.shared.errors import SlowConsumerError
 from services.shared.telemetry.catalogue import (
+    ENGINE_METRICS,
     ERRORS,
     MODEL_METRICS,
     ORCHESTRATOR,
@@ -14,13 +15,15 @@ from services.shared.telemetry.catalogue import (
     MetricSpec,
 )
 from services.shared.telemetry.document import render
+from services.shared.triton.specs import STEP1_CHAT, STEP1_TTS
 from tests.conftest import ROOT
 
 pytestmark = pytest.mark.unit
 
 ALL = [(ORCHESTRATOR, spec) for spec in ORCHESTRATOR_METRICS]
 ALL += [(model, spec) for model, specs in MODEL_METRICS.items() for spec in specs]
-UNITS = "sessions|streams|turns|seconds|requests|tokens|underruns|errors|sequences|speculations"
+ALL += [(model, spec) for model in (STEP1_CHAT.name, STEP1_TTS.name) for spec in ENGINE_METRICS]
+UNITS = "ratio|sessions|streams|turns|seconds|requests|tokens|underruns|errors|sequences|tasks|speculations"
 
 
 @pytest.mark.parametrize(("stage", "spec"), ALL, ids=lambda value: getattr(value, "what", value))

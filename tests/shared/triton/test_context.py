@@ -11,7 +11,7 @@ pytestmark = pytest.mark.unit
 
 
 def test_a_context_comes_back_from_the_parameters_it_was_sent_as() -> None:
-    for context in (RequestContext("s1", 3, 7), RequestContext("s1", 3, 7, "00-ab-cd-01")):
+    for context in (RequestContext("s1", 3, 7), RequestContext("s1", 3, 7, "00-ab-cd-01", slack_ms=120)):
         assert parse_context(json.dumps(context.parameters)) == context
 
 
@@ -24,6 +24,12 @@ def test_a_trace_is_carried_also_for_work_without_a_session() -> None:
 def test_a_traceparent_that_is_no_text_is_refused() -> None:
     with pytest.raises(InvalidInputError, match="traceparent 5"):
         parse_context('{"traceparent": 5}')
+
+
+@pytest.mark.parametrize("wrong", ["-1", '"soon"', "true", "1.5"])
+def test_a_slack_that_is_no_whole_number_from_0_is_refused(wrong: str) -> None:
+    with pytest.raises(InvalidInputError, match="slack_ms"):
+        parse_context(f'{{"slack_ms": {wrong}}}')
 
 
 @pytest.mark.parametrize("text", ["", "{}", '{"sequence_start": true}'])

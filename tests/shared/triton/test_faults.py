@@ -27,7 +27,6 @@ def test_a_rooms_error_comes_back_as_the_same_class_with_its_message(before: str
     ("code", "kind"),
     [
         ("INVALID_ARGUMENT", InvalidInputError),
-        ("UNAVAILABLE", RoomUnavailableError),
         ("DEADLINE_EXCEEDED", DeadlineExceededError),
         ("RESOURCE_EXHAUSTED", OverloadedError),
         ("UNKNOWN", StepAudioError),
@@ -37,6 +36,11 @@ def test_what_triton_itself_says_is_classed_by_its_code(code: str, kind: type[St
     error = read_fault("token_to_wave", code, "unexpected shape for input 'seed'")
     assert type(error) is kind
     assert "token_to_wave: unexpected shape" in str(error)
+
+
+def test_where_a_server_that_is_away_would_be_is_not_told() -> None:
+    error = read_fault("step1_tts", "UNAVAILABLE", "connection to ipv4:10.0.0.7:8001 refused")
+    assert (type(error), str(error)) == (RoomUnavailableError, "step1_tts: no server of it answers")
 
 
 def test_a_class_that_is_not_of_the_tree_is_not_trusted() -> None:

@@ -191,10 +191,6 @@ class Step1(nn.Module):
             start = end
         return torch.cat(parts, dim=1)
 
-    def check_ids(self, ids: Sequence[int]) -> None:
-        """Raise what is wrong with the ids [T] of one sequence: see `logits`."""
-        self._checked([list(ids)])
-
     def _checked(self, input_ids: IdMatrix) -> Tensor:
         try:
             ids = torch.as_tensor(input_ids)

@@ -8,6 +8,7 @@ import pytest
 from numpy.typing import NDArray
 
 from services.lm.chat import ChatLm, load_chat_lm
+from services.local.triton import FIRST_FLOW_STEPS
 from services.orchestrator.conversation.options import GenerationOptions
 from services.orchestrator.conversation.record import Role
 from services.orchestrator.ports.rooms import ChatMessage, PreparedVoice, Rooms, SpeechTokens, Work
@@ -21,6 +22,7 @@ from services.shared.voices import VoiceRegistry
 from services.tokenizer import SpeechTokenizer, load_speech_tokenizer
 from services.tts.speech_lm import load_speech_lm
 from services.vocoder import VoiceFeatures, load_vocoder
+from services.vocoder.streaming import StreamSettings
 from tests.conftest import NANO, ROOT
 from tests.orchestrator.adapters.triton.conftest import TritonWorld
 
@@ -123,7 +125,8 @@ def test_a_voice_and_its_stream_are_those_of_the_vocoder(
     registered = VoiceRegistry.load(NANO / TTS_FOLDER).get(voice.voice_id)
     clip = registered.audio()
     tokens = tokenizer.tokenize(clip.samples, clip.sample_rate_hz, trim=True).interleaved
-    vocoder = load_vocoder(NANO / TTS_FOLDER / VOCODER_FOLDER)
+    settings = StreamSettings(first_steps=FIRST_FLOW_STEPS)
+    vocoder = load_vocoder(NANO / TTS_FOLDER / VOCODER_FOLDER, stream_settings=settings)
     features = vocoder.voice_features(clip.samples, clip.sample_rate_hz, tokens)
     assert (voice.speaker, voice.transcript) == (registered.prompt_speaker, registered.text)
     assert voice.tokens == tuple(tokens.tolist())

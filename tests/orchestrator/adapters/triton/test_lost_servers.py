@@ -9,10 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from services.local.readiness import await_ready
 from services.local.settings import LocalSettings
 from services.local.system import LocalSystem
-from services.local.triton import TritonServer, assemble_backend, is_installed
+from services.local.triton import is_installed
 from services.orchestrator.adapters.triton import Checkpoint, RoomAddresses, RoomLimits, connect_rooms
 from services.orchestrator.conversation.options import GenerationOptions
 from services.orchestrator.conversation.record import Role
@@ -56,10 +55,7 @@ class Mortals:
         server.stop()
 
     async def start_again(self, pool: str) -> None:
-        backend = assemble_backend(self._settings.run_folder / f"backends-{pool}")
-        ports = self._system.servers[pool].ports
-        server = self._system.servers[pool] = TritonServer(pool, backend, self._settings, ports)
-        await await_ready(pool, server.address, timeout_s=60, check=server.check)
+        await self._system.restart(pool)
         await asyncio.sleep(RECONNECT_S)
 
 

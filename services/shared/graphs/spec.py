@@ -1,0 +1,80 @@
+"""What a graph takes and gives, as data: names and axes, and the range of every axis that is free.
+
+Ranges matter to engines that are compiled ahead (TensorRT): they come from the room's schedule and are only data here.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from services.shared.errors import InvalidOptionError
+
+Axes: TypeAlias = tuple[int | str, ...]
+"""A tensor's shape: a number is fixed, a name is free; equal names are equal lengths."""
+
+
+@dataclass(frozen=True, slots=True)
+class GraphSpec:
+    """One graph.
+
+    Attributes:
+        name: of its file, without `.onnx`.
+        inputs: name -> axes, in order.
+        outputs: name -> axes, in order.
+    """
+
+    name: str
+    inputs: Mapping[str, Axes]
+    outputs: Mapping[str, Axes]
+
+    @property
+    def file(self) -> str:
+        """Its file's name."""
+        return f"{self.name}.onnx"
+
+
+@dataclass(frozen=True, slots=True)
+class AxisRange:
+    """Shortest, most usual and longest length of a free axis.
+
+    Raises:
+        InvalidOptionError: they are not in order, or not above 0.
+    """
+
+    least: int
+    usual: int
+    most: int
+
+    def __post_init__(self) -> None:
+        if not 0 < self.least <= self.usual <= self.most:
+            raise InvalidOptionError(f"an axis has lengths in order and above 0, not {self}")
+
+
+@dataclass(frozen=True, slots=True)
+class ShapeProfile:
+    """The shapes of one input for which an engine is compiled: shortest, usual, longest."""
+
+    least: tuple[int, ...]
+    usual: tuple[int, ...]
+    most: tuple[int, ...]
+
+
+def shape_profiles(spec: GraphSpec, ranges: Mapping[str, AxisRange]) -> dict[str, ShapeProfile]:
+    """The profile of each input of a graph.
+
+    Args:
+        ranges: of every free axis that its inputs name.
+
+    Raises:
+        InvalidOptionError: an axis has no range.
+    """
+    profiles = {}
+    for name, axes in spec.inputs.items():
+        missing = [axis for axis in axes if isinstance(axis, str) and axis not in ranges]
+        if missing:
+            raise InvalidOptionError(f"the axis {missing[0]} of {spec.name} has no range")
+        spans = [ranges[axis] if isinstance(axis, str) else AxisRange(axis, axis, axis) for axis in axes]
+        profiles[name] = ShapeProfile(
+            tuple(span.least for span in spans), tuple(span.usual for span in spans), tuple(span.most for span in spans)
+        )
+    return profiles

@@ -1,0 +1,133 @@
+"""What the images are made of: the rules of their files, which hold before anything is built."""
+
+import json
+import re
+import shutil
+import subprocess
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.conftest import ROOT
+from tests.helm.sets import CHART, ROOM_ENVIRONMENT
+
+pytestmark = pytest.mark.integration
+
+ROOMS = ("tokenizer", "lm", "tts", "vocoder")
+SERVICES = ("orchestrator", *ROOMS)
+COMPOSE = ("nano", "gpu")
+
+
+@pytest.fixture(params=SERVICES)
+def service(request: pytest.FixtureRequest) -> str:
+    """Each service in turn."""
+    name: str = request.param
+    return name
+
+
+def test_hadolint_finds_nothing(service: str) -> None:
+    if shutil.which("hadolint") is None:
+        pytest.skip("needs stepaudio[k8s]")
+    done = subprocess.run(
+        ["hadolint", "--no-color", str(_dockerfile(service))], capture_output=True, text=True, timeout=30, check=False
+    )
+    assert done.returncode == 0, done.stdout
+
+
+def test_no_base_has_a_default_and_none_floats(service: str) -> None:
+    stages: set[str] = set()
+    for line in _lines(service):
+        if not line.startswith("FROM "):
+            continue
+        base, _, stage = line.removeprefix("FROM ").partition(" AS ")
+        assert base == "scratch" or base in stages or "${" in base, line
+        stages.add(stage)
+    defaults = [line for line in _lines(service) if re.match(r"ARG \w+_IMAGE", line)]
+    assert defaults
+    assert all(line.endswith("=scratch") for line in defaults)
+
+
+def test_the_last_stage_runs_as_nobody_without_a_shell(service: str) -> None:
+    last = "\n".join(_lines(service)).rpartition("\nFROM ")[2].splitlines()
+    assert "USER 10001:10001" in last
+    entry = next(line for line in last if line.startswith("ENTRYPOINT"))
+    command = json.loads(entry.removeprefix("ENTRYPOINT "))
+    assert not command[0].endswith("sh")
+    assert not [line for line in last if line.startswith(("RUN", "ADD"))], "what is run once does not end in the image"
+    user = yaml.safe_load((CHART / "values.yaml").read_text(encoding="utf-8"))["runAsUser"]
+    assert user == 10001
+
+
+def test_every_image_says_what_it_is(service: str) -> None:
+    text = _dockerfile(service).read_text(encoding="utf-8")
+    for label in ("title", "description", "version", "revision", "source", "licenses"):
+        assert f"org.opencontainers.image.{label}=" in text
+
+
+def test_packages_come_by_the_lock_and_by_the_extra_of_the_service(service: str) -> None:
+    text = _dockerfile(service).read_text(encoding="utf-8")
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
+    assert service in extras
+    (asked,) = set(re.findall(r'"\.\[([\w,]+)\]"', text))
+    assert asked == (service if service == "orchestrator" else f"{service},telemetry")
+    assert text.count("--constraint requirements.lock") >= text.count('".[')
+
+
+def test_an_image_holds_the_code_of_its_own_service_alone(service: str) -> None:
+    copied = set(re.findall(r"^COPY services/(\w+)", _dockerfile(service).read_text(encoding="utf-8"), re.MULTILINE))
+    assert copied - {"__init__"} == {"shared", service}
+
+
+def test_the_entry_of_a_room_takes_the_charts_arguments() -> None:
+    for room in ROOMS:
+        entry = next(line for line in _lines(room) if line.startswith("ENTRYPOINT"))
+        assert json.loads(entry.removeprefix("ENTRYPOINT "))[0].endswith("/tritonserver")
+
+
+def test_every_image_of_the_chart_is_baked() -> None:
+    bake = (ROOT / "docker-bake.hcl").read_text(encoding="utf-8")
+    for service in SERVICES:
+        assert f'target "{service}"' in bake
+        assert f'dockerfile = "services/{service}/Dockerfile"' in bake
+    assert not re.search(r"sha256:[0-9a-f]{64}", bake), "digests are given by whoever builds"
+
+
+@pytest.mark.parametrize("name", COMPOSE)
+def test_a_compose_file_sets_what_the_settings_read(name: str) -> None:
+    services = _compose(name)["services"]
+    assert services.keys() == {*SERVICES, "redis"}
+    for room in ROOMS:
+        assert {key for key in services[room]["environment"] if key.startswith("STEPAUDIO_")} == ROOM_ENVIRONMENT
+    config = pytest.importorskip("services.orchestrator.config")
+    fields = {f"STEPAUDIO_{field.upper()}" for field in config.OrchestratorSettings.model_fields}
+    assert {key for key in services["orchestrator"]["environment"] if key.startswith("STEPAUDIO_")} <= fields
+
+
+@pytest.mark.parametrize("name", COMPOSE)
+def test_a_compose_file_closes_what_need_not_be_open(name: str) -> None:
+    compose = _compose(name)
+    assert compose["networks"]["rooms"]["internal"] is True
+    for service, one in compose["services"].items():
+        assert one["read_only"] is True
+        assert one["cap_drop"] == ["ALL"]
+        assert one["user"] in ("10001:10001", "999:999")
+        assert ("ports" in one) is (service == "orchestrator")
+        assert "no-new-privileges:true" in one["security_opt"]
+    if name == "nano":
+        assert compose["services"]["orchestrator"]["ports"] == ["127.0.0.1:8443:8443"]
+
+
+def _dockerfile(service: str) -> Path:
+    return ROOT / "services" / service / "Dockerfile"
+
+
+def _lines(service: str) -> list[str]:
+    return _dockerfile(service).read_text(encoding="utf-8").splitlines()
+
+
+def _compose(name: str) -> dict[str, Any]:
+    loaded: dict[str, Any] = yaml.safe_load((ROOT / "compose" / f"{name}.yaml").read_text(encoding="utf-8"))
+    return loaded
