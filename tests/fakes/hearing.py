@@ -18,6 +18,32 @@ SPEECH: Final = 0.98
 SILENCE: Final = 0.02
 
 
+class FakeTurnModel:
+    """Judges turns by a script, and when it is at its end as complete.
+
+    Attributes:
+        answers: the next judgements; an error is raised, None never comes.
+        heard: samples of every call.
+    """
+
+    def __init__(self, answers: Iterable[float | Exception | None] = (), *, delay_s: float = 0.0) -> None:
+        self.answers = deque(answers)
+        self.heard: list[int] = []
+        self._delay_s = delay_s
+
+    async def judge(self, samples: Samples) -> float:
+        """See the port."""
+        self.heard.append(len(samples))
+        await asyncio.sleep(self._delay_s)
+        answer = self.answers.popleft() if self.answers else 1.0
+        if answer is None:
+            await asyncio.Event().wait()
+            raise AssertionError
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+
 class FakeActivity:
     """One stream of a fake.
 

@@ -196,16 +196,25 @@ class FakeUtterance:
         self._pieces.append(np.array(samples, np.float32))
         await self._room.output(0, self._room.paces.hear, self._room.next_fault())
 
+    async def peek(self) -> tuple[int, ...]:
+        """See the port."""
+        self._begin()
+        await self._room.output(0, self._room.paces.tokens, self._room.next_fault())
+        return self._tokens()
+
     async def finish(self) -> tuple[int, ...]:
         """See the port."""
         self._begin()
         await self._room.output(0, self._room.paces.tokens, self._room.next_fault())
         self._end()
-        return tokens_of(np.concatenate([np.zeros(0, np.float32), *self._pieces]))
+        return self._tokens()
 
     async def abandon(self) -> None:
         """See the port."""
         self._end()
+
+    def _tokens(self) -> tuple[int, ...]:
+        return tokens_of(np.concatenate([np.zeros(0, np.float32), *self._pieces]))
 
     def _begin(self) -> None:
         if not self._is_open:
@@ -219,7 +228,7 @@ class FakeUtterance:
 
 
 class FakeTokenizer(FakeRoom):
-    """One group for each 120 ms, made of what these samples are. Each push and each finish is a call of `faults`."""
+    """One group for each 120 ms, made of what these samples are. Each push, peek and finish is a call of `faults`."""
 
     def __init__(self, paces: Paces = INSTANT, sleep: Sleep | None = None) -> None:
         super().__init__(sleep)
@@ -237,6 +246,7 @@ class FakeChatModel(FakeRoom):
         answers: the next replies; when none is left, the last message is repeated.
         transcripts: the next transcripts; when none is left, the length of the speech in words.
         asked: the messages of every reply, in order.
+        begun_texts: the text that each of them had begun with already.
         heard: the tokens of every transcription.
     """
 
@@ -245,6 +255,8 @@ class FakeChatModel(FakeRoom):
         self.answers: deque[str] = deque()
         self.transcripts: deque[str] = deque()
         self.asked: list[tuple[ChatMessage, ...]] = []
+        self.begun_texts: list[str] = []
+        self._answer = ""
         self.heard: list[tuple[int, ...]] = []
         self._paces = paces
         self._context_tokens = context_tokens
@@ -259,22 +271,25 @@ class FakeChatModel(FakeRoom):
         return sum(4 + _content_tokens(message) for message in messages) + 3
 
     async def reply(
-        self, messages: Sequence[ChatMessage], options: GenerationOptions, work: Work
+        self, messages: Sequence[ChatMessage], options: GenerationOptions, work: Work, *, begun: str = ""
     ) -> AsyncGenerator[TextPiece, None]:
-        """See the port: a word a piece, a token a word."""
+        """See the port: a word a piece, a token a word; a turn that has begun goes on as it began."""
         with self.one_call(work):
             self.asked.append(tuple(messages))
+            self.begun_texts.append(begun)
             fault = self.next_fault()
             room = self._context_tokens - self.prompt_tokens(messages)
             if room < 1:
                 raise PromptTooLongError(f"the conversation takes all of {self._context_tokens} tokens")
-            words = _words(self.answers.popleft() if self.answers else _repeated(messages))
+            if not begun or not self._answer.startswith(begun):
+                self._answer = self.answers.popleft() if self.answers else _repeated(messages)
+            words = _words(self._answer.removeprefix(begun))
             allowed = words[: min(room, options.max_new_tokens)]
             for place, word in enumerate(allowed):
                 await self.output(place, self._paces.reply, fault)
                 yield TextPiece(word, 1)
             await self.output(len(allowed), self._paces.reply, fault)
-            if not allowed:
+            if not allowed and not begun:
                 raise EmptyReplyError("the model ended its reply before the first character")
             yield TextPiece("", 0, "stop" if len(allowed) == len(words) else "length")
 

@@ -206,6 +206,10 @@ class FakeSessionStore:
             record = self._writable(lease)
             record.kept = replace(record.kept, options=options)
 
+    def open_turn(self, tenant: str, session_id: str) -> OpenTurn | None:
+        """What is kept of the turn under way; no method of the port."""
+        return self._records[tenant, session_id].open_turn
+
     async def save_open_turn(self, lease: Lease, turn: OpenTurn) -> None:
         async with self.faults.around("save_open_turn"):
             record = self._writable(lease)

@@ -102,6 +102,11 @@ class TelemetryObserver:
         count(catalogue.REPLY_AUDIO, metrics.reply_audio_ms / 1000)
         count(catalogue.HEARD_AUDIO, metrics.heard_audio_ms / 1000)
         count(catalogue.UNDERRUNS, metrics.playout_underruns)
+        ahead = metrics.speculation
+        for outcome in catalogue.SPECULATION_OUTCOMES:
+            count(catalogue.SPECULATIONS, getattr(ahead, outcome), outcome=outcome)
+        count(catalogue.WASTED_TOKENS, ahead.wasted_tokens)
+        count(catalogue.SAVED_TIME, ahead.saved_ms / 1000)
         count(catalogue.UNDERRUN_TURNS, min(metrics.playout_underruns, 1))
         with log_context(session=session_id, turn=record.number):
             _LOG.info("turn ended", extra=_told_of(record))

@@ -67,7 +67,7 @@ class Profile:
 
     def capabilities(self) -> events_pb2.Capabilities:
         """As a message."""
-        modes = [turn_taking_pb2.EndpointingMode.ValueType(number) for number in mode_numbers()]
+        modes = [turn_taking_pb2.EndpointingMode.ValueType(number) for number in mode_numbers(self.offer)]
         return events_pb2.Capabilities(
             audio_encodings=ENCODING_NUMBERS,
             endpointing_modes=modes,

@@ -1,8 +1,8 @@
 """`SessionOptions` and the core's `Options`, both ways: merged, checked, and told with all values in force.
 
 What the API names but this release cannot do is refused with the field's path. `_NOT_OFFERED` is the one place that
-says so; a release that learns one of these takes its row out, and widens `ENDPOINTING_MODES`. Ranges are those of
-options.proto and turn_taking.proto; what depends on the checkpoint comes in an `Offer`.
+says so; a release that learns one of these takes its row out. Ranges are those of options.proto and
+turn_taking.proto; what depends on the checkpoint and on how the server is set up comes in an `Offer`.
 """
 
 from collections.abc import Callable, Mapping
@@ -32,9 +32,6 @@ LONGEST_SYSTEM_PROMPT: Final = 16384
 LONGEST_VOICE_ID: Final = 64
 LARGEST_TOP_K: Final = 2**31 - 1
 
-ENDPOINTING_MODES: Final = (EndpointingMode.SILENCE, EndpointingMode.MANUAL)
-"""Those that this release has."""
-
 _MODES: Final[Mapping[int, EndpointingMode]] = MappingProxyType(
     {
         turn_taking_pb2.ENDPOINTING_MODE_SILENCE: EndpointingMode.SILENCE,
@@ -48,35 +45,11 @@ _OVERFLOWS: Final[Mapping[int, ContextOverflow]] = MappingProxyType(
         options_pb2.CONTEXT_OVERFLOW_SUMMARISE: ContextOverflow.SUMMARISE,
     }
 )
-_STATES: Final = ("while_idle", "while_replying", "while_tool_running")
-
-
 Asks: TypeAlias = Callable[[Options], bool]
 
 
-def _in_each_state(name: str) -> tuple[tuple[str, Asks], ...]:
-    """Rows for an endpointing field that each state of the agent has of its own; 0 and False ask for nothing."""
-
-    def asks_in(state: str) -> Asks:
-        return lambda options: bool(getattr(getattr(options.turn_taking, state), name))
-
-    return tuple((f"turn_taking.{state}.{name}", asks_in(state)) for state in _STATES)
-
-
 _NOT_OFFERED: Final[tuple[tuple[str, Asks], ...]] = (
-    ("turn_taking.mode", lambda options: options.turn_taking.mode not in ENDPOINTING_MODES),
-    ("turn_taking.barge_in.enabled", lambda options: options.turn_taking.barge_in.enabled),
-    ("turn_taking.barge_in.ignore_back_channels", lambda options: options.turn_taking.barge_in.ignore_back_channels),
-    (
-        "turn_taking.barge_in.false_interruption_ms",
-        lambda options: options.turn_taking.barge_in.false_interruption_ms > 0,
-    ),
-    ("turn_taking.speculation.enabled", lambda options: options.turn_taking.speculation.enabled),
-    *_in_each_state("adapt_to_caller"),
-    *_in_each_state("one_word_silence_ms"),
-    *_in_each_state("spelling_silence_ms"),
     ("context.overflow", lambda options: options.context.overflow is ContextOverflow.SUMMARISE),
-    ("partial_transcripts", lambda options: options.partial_transcripts),
 )
 """Path of what is asked for, and whether these options ask for it."""
 
@@ -89,11 +62,18 @@ class Offer:
         context_tokens: the chat model's context.
         max_new_tokens: longest reply that may be asked for.
         defaults: the options of a caller that sets none; the voice and the sampling are the checkpoint's, by name.
+        has_turn_model: it can judge whether a turn is complete.
     """
 
     context_tokens: int
     max_new_tokens: int
     defaults: Options
+    has_turn_model: bool = False
+
+    @property
+    def endpointing_modes(self) -> tuple[EndpointingMode, ...]:
+        """What may end the user's turn."""
+        return tuple(mode for mode in _MODES.values() if self.has_turn_model or mode is not EndpointingMode.TURN_MODEL)
 
 
 def merge(kept: Options, message: options_pb2.SessionOptions, offer: Offer) -> Options:
@@ -120,6 +100,8 @@ def merge(kept: Options, message: options_pb2.SessionOptions, offer: Offer) -> O
         partial_transcripts=fields.flag("partial_transcripts", kept.partial_transcripts),
         style_tags=fields.flag("style_tags", kept.style_tags),
     )
+    if merged.turn_taking.mode not in offer.endpointing_modes:
+        raise _unavailable(f"{ROOT}.turn_taking.mode")
     for path, asks in _NOT_OFFERED:
         if asks(merged):
             raise _unavailable(f"{ROOT}.{path}")
@@ -256,9 +238,9 @@ def to_message(options: Options, offer: Offer) -> options_pb2.SessionOptions:
     )
 
 
-def mode_numbers() -> tuple[int, ...]:
+def mode_numbers(offer: Offer) -> tuple[int, ...]:
     """The endpointing modes of this release, as the API numbers them."""
-    return tuple(number for number, mode in _MODES.items() if mode in ENDPOINTING_MODES)
+    return tuple(number for number, mode in _MODES.items() if mode in offer.endpointing_modes)
 
 
 def _number(choices: Mapping[int, object], wanted: object) -> int:

@@ -10,11 +10,12 @@ from dataclasses import dataclass
 
 from protos.gen.stepaudio.v1 import audio_pb2, speech_pb2
 from services.orchestrator.conversation.effects import StartReply
-from services.orchestrator.conversation.events import ReplyAudioMade, ReplyId, ReplyTextMade
+from services.orchestrator.conversation.events import ReplyAudioMade, ReplyId, ReplyTakenUp, ReplyTextMade
 from services.orchestrator.conversation.options import Options
 from services.orchestrator.ingress.audio_out import AudioOutput, ReplyChunk
 from services.orchestrator.ingress.records import milliseconds
 from services.orchestrator.pipeline.limits import PipelineLimits
+from services.orchestrator.pipeline.made import Made
 from services.orchestrator.pipeline.meter import Meter
 from services.orchestrator.pipeline.observer import Unobserved
 from services.orchestrator.pipeline.replies import Reply, ReplyNeeds
@@ -83,7 +84,7 @@ class Synthesis:
             default_prompt="",
         )
         asked = StartReply(reply=_REPLY, context=(), words=task.text, options=task.options)
-        self._reply = Reply(asked, needs, work=task.work, meter=self._meter, seed=task.seed)
+        self._reply = Reply(asked, needs, work=task.work, meter=self._meter, seed=task.seed, made=Made())
 
     async def run(self, write: Write) -> None:
         """Speak, and write what becomes ready.
@@ -132,7 +133,7 @@ class Synthesis:
     def _unwritten_s(self) -> float:
         return sum(piece.end_sample - piece.first_sample for piece in self._pieces) / self._rate_hz
 
-    def _take(self, event: ReplyTextMade | ReplyAudioMade) -> None:
+    def _take(self, event: ReplyTextMade | ReplyAudioMade | ReplyTakenUp) -> None:
         if isinstance(event, ReplyAudioMade):
             self._pieces.append(event)
             self._has_news.set()

@@ -11,8 +11,8 @@ from services.orchestrator.conversation.record import Message, Role, UtteranceSp
 from services.orchestrator.ports.rooms import ChatMessage, ChatModel, SpeechTokens
 from services.shared.errors import StepAudioError
 
-TokensOf = Callable[[int], Awaitable[tuple[int, ...]]]
-"""The speech tokens of an utterance, when they are there."""
+TokensOf = Callable[[UtteranceSpeech], Awaitable[tuple[int, ...]]]
+"""The speech tokens of an utterance, or of what was said of it so far, when they are there."""
 
 
 async def read_messages(messages: Sequence[Message], tokens_of: TokensOf) -> tuple[ChatMessage, ...]:
@@ -25,7 +25,7 @@ async def read_messages(messages: Sequence[Message], tokens_of: TokensOf) -> tup
     for message in messages:
         content = message.content
         if isinstance(content, UtteranceSpeech):
-            read.append(ChatMessage(message.role, SpeechTokens(await tokens_of(content.utterance))))
+            read.append(ChatMessage(message.role, SpeechTokens(await tokens_of(content))))
         elif isinstance(content, str):
             read.append(ChatMessage(message.role, content))
         else:

@@ -21,12 +21,14 @@ class Beginning:
         history: that the client gave.
         reply_rate_hz: of the vocoder.
         past: of a session that is taken over.
+        seed: from which each reply's speech gets its own; None leaves them to the shell.
     """
 
     options: Options
     history: tuple[Message, ...]
     reply_rate_hz: int
     past: Past | None = None
+    seed: int | None = None
 
 
 class Core(Protocol):
@@ -67,7 +69,12 @@ class PureCore:
 
     def __init__(self, beginning: Beginning) -> None:
         self._state: State = begin(
-            beginning.options, reply_rate_hz=beginning.reply_rate_hz, history=beginning.history, past=beginning.past
+            beginning.options,
+            reply_rate_hz=beginning.reply_rate_hz,
+            history=beginning.history,
+            past=beginning.past,
+            seed=beginning.seed,
+            resumes_replies=True,
         )
 
     @property

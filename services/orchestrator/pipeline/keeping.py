@@ -12,7 +12,7 @@ import logging
 import random
 from collections import deque
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from services.orchestrator.conversation.options import Options
@@ -67,9 +67,9 @@ class Keeping:
         """Keep a turn for good, then call `done`."""
         self._add(_Write(f"turn {turn.number}", lambda lease: self._store.commit_turn(lease, turn), done))
 
-    def save_open_turn(self, turn: OpenTurn) -> None:
-        """Keep what is known of the turn under way."""
-        self._add(_Write(f"open {turn.number}", lambda lease: self._store.save_open_turn(lease, turn)))
+    def save_open_turn(self, turn: OpenTurn, done: Callable[[], None] | None = None) -> None:
+        """Keep what is known of the turn under way, then call `done`: this, or a newer state of it, is kept."""
+        self._add(_Write(f"open {turn.number}", lambda lease: self._store.save_open_turn(lease, turn), done))
 
     def save_options(self, options: Options) -> None:
         """Keep the options now in force."""
@@ -112,6 +112,7 @@ class Keeping:
         for waiting in newest:
             if waiting is not self._writes[0]:  # the first one may be on its way
                 self._writes.remove(waiting)
+                write = replace(write, done=_both(waiting.done, write.done))
         self._writes.append(write)
         self._has_writes.set()
         self._is_flushed.clear()
@@ -125,3 +126,15 @@ class Keeping:
             self._is_flushed.set()
         if write.done is not None:
             write.done()
+
+
+def _both(first: Callable[[], None] | None, second: Callable[[], None] | None) -> Callable[[], None] | None:
+    """Call one after the other; a write that a newer one makes worthless is done when the newer one is."""
+    if first is None or second is None:
+        return first or second
+
+    def both() -> None:
+        first()
+        second()
+
+    return both

@@ -13,6 +13,7 @@ class ReplyLimits:
 
     Attributes:
         max_playout_lead_ms: audio that is sent ahead of what was heard.
+        prepared_ms: that a reply makes ahead, of speech and of audio, before it is known to be spoken.
         release_ms: longest piece in which audio is handed to the conversation's core.
         first_chunk_ms: speech that the vocoder is given first: little more than its first hop and its lookahead.
         max_chunk_ms: speech that it is given later, at most.
@@ -25,6 +26,7 @@ class ReplyLimits:
     """
 
     max_playout_lead_ms: int = 3_000
+    prepared_ms: int = 1_200
     release_ms: int = 240
     first_chunk_ms: int = 720
     max_chunk_ms: int = 2_400
@@ -48,8 +50,9 @@ class PipelineLimits:
         unjudged_ms: user audio that may wait for voice activity, gaps included.
         utterance_batch_ms: user audio that the tokenizer is given at once while it is spoken.
         vad_batch_frames: frames that voice activity judges at once, at most.
-        vad_s, tokens_s, transcript_s, voice_s, store_s: longest waits for voice activity, for the rest of an
-            utterance's tokens, for a transcript, for a voice, for one answer of the store.
+        vad_s, turn_model_s, tokens_s, transcript_s, voice_s, store_s: longest waits for voice activity, for the turn
+            model, for the rest of an utterance's tokens, for a transcript, for a voice, for one answer of the store.
+        saved_s: longest that audio waits for the store to have what it is made again from on another replica.
         unread_ms, unread_events: what a client may leave unread.
         waiting_events: client events that may wait for the audio before them to be judged.
         uncommitted_writes: writes that may wait for a store that is away.
@@ -72,10 +75,12 @@ class PipelineLimits:
     utterance_batch_ms: int = 240
     vad_batch_frames: int = 16
     vad_s: float = 5.0
+    turn_model_s: float = 1.0
     tokens_s: float = 10.0
     transcript_s: float = 30.0
     voice_s: float = 10.0
     store_s: float = 3.0
+    saved_s: float = 0.25
     unread_ms: int = 10_000
     unread_events: int = 4_096
     waiting_events: int = 256

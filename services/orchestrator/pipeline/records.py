@@ -3,6 +3,7 @@
 from services.orchestrator.conversation.effects import SaveOpenTurn
 from services.orchestrator.conversation.outputs import TurnEnded
 from services.orchestrator.conversation.record import TurnRecord
+from services.orchestrator.pipeline.made import Made
 from services.orchestrator.ports.store import KeptTurn, OpenTurn
 
 
@@ -44,6 +45,23 @@ def ended_turn(turn: KeptTurn, wall_s: float, *, reply_rate_hz: int) -> TurnEnde
     return TurnEnded(record, turn.metrics.heard_audio_ms * reply_rate_hz // 1000)
 
 
-def open_turn(effect: SaveOpenTurn) -> OpenTurn:
-    """The turn under way as it is kept."""
-    return OpenTurn(effect.number, effect.epoch, effect.origin, effect.request_id, effect.user_text, effect.agent_text)
+def open_turn(effect: SaveOpenTurn, made: Made, tokens: tuple[int, ...]) -> OpenTurn:
+    """The turn under way as it is kept.
+
+    Args:
+        effect: the core's.
+        made: what was made of its reply.
+        tokens: of the utterance that it answers, as far as they are there.
+    """
+    return OpenTurn(
+        number=effect.number,
+        epoch=effect.epoch,
+        origin=effect.origin,
+        request_id=effect.request_id,
+        user_text=effect.user_text,
+        agent_text=effect.agent_text,
+        basis=effect.basis,
+        written=made.written,
+        is_written=made.is_written,
+        tokens=() if effect.user_text else tokens,
+    )

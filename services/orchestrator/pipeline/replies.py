@@ -8,7 +8,8 @@
     released                  ♪♪♪♪♪♪♪♪♪♪♪♪♪♪♪♪♪♪♪♪♪♪♪♪♪♪♪   never too far ahead of the listener
 
 What the reply says and sounds like is fixed by context, voice and seeds; how it was cut on the way is not heard.
-Whatever goes wrong, and whenever it is cancelled, `run` ends only when every room has been let go.
+A reply that is prepared ahead stops at its first audio until it is committed (gate.py). Whatever goes wrong, and
+whenever it is cancelled, `run` ends only when every room has been let go.
 """
 
 import asyncio
@@ -16,17 +17,19 @@ from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import dataclass
 
-from services.orchestrator.conversation.effects import StartReply
-from services.orchestrator.conversation.events import ReplyAudioMade, ReplyTextMade
+from services.orchestrator.conversation.effects import ResumeReply, StartReply
+from services.orchestrator.conversation.events import ReplyAudioMade, ReplyTakenUp, ReplyTextMade
 from services.orchestrator.conversation.record import RoomName, UtteranceSpeech
 from services.orchestrator.pipeline.channel import Channel
 from services.orchestrator.pipeline.context import fit_messages, read_messages
+from services.orchestrator.pipeline.gate import Gate
 from services.orchestrator.pipeline.limits import PipelineLimits
+from services.orchestrator.pipeline.made import AudioPiece, Made, Start
 from services.orchestrator.pipeline.meter import Meter
-from services.orchestrator.pipeline.speaking import AudioPiece, Speaking
+from services.orchestrator.pipeline.speaking import Manner, Speaking
 from services.orchestrator.pipeline.speech_door import Clause, SpeechDoor
 from services.orchestrator.pipeline.text import Trimmer, VisibleText
-from services.orchestrator.pipeline.utterances import SpokenUtterance
+from services.orchestrator.pipeline.utterances import KnownUtterance, SpokenUtterance
 from services.orchestrator.ports.rooms import ChatMessage, PreparedVoice, Rooms, SpeechTokens, Work
 from services.shared.errors import (
     DeadlineExceededError,
@@ -43,7 +46,7 @@ _LOOK_AGAIN_S = 0.01, 0.25
 """Shortest and longest wait for audio to be played: an acknowledgement may bring more than the clock."""
 
 FindVoice = Callable[[str], Awaitable[PreparedVoice]]
-Tell = Callable[[ReplyTextMade | ReplyAudioMade], None]
+Tell = Callable[[ReplyTextMade | ReplyAudioMade | ReplyTakenUp], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +66,7 @@ class ReplyNeeds:
 
     rooms: Rooms
     find_voice: FindVoice
-    utterance: Callable[[int], SpokenUtterance]
+    utterance: Callable[[int], SpokenUtterance | KnownUtterance]
     lead_s: Callable[[], float]
     tell: Tell
     clock: Callable[[], float]
@@ -80,25 +83,47 @@ class Reply:
         work: what every request carries.
         meter: measures the rooms.
         seed: of the voice.
+        made: what was made of it before it was stopped, if it was; takes what is made now.
+
+    Attributes:
+        made: what is made of it.
     """
 
-    def __init__(self, effect: StartReply, needs: ReplyNeeds, *, work: Work, meter: Meter, seed: int) -> None:
+    def __init__(
+        self,
+        effect: StartReply | ResumeReply,
+        needs: ReplyNeeds,
+        *,
+        work: Work,
+        meter: Meter,
+        seed: int,
+        made: Made,
+    ) -> None:
+        self.made = made
         self._asked = effect
+        self._start = Start()
+        self._hidden_characters = 0
+        if isinstance(effect, ResumeReply):
+            self._start = self.made.rewind(effect.first_sample)
+            self._hidden_characters = len(effect.text)
+        self._untold: list[str] | None = [] if self.made.is_foreign else None
+        is_ahead = isinstance(effect, StartReply) and effect.is_speculative
         self._needs = needs
         self._work = work
         self._meter = meter
         self._limits = needs.limits.reply
         self._clauses: Channel[Clause] = Channel(self._limits.clauses_ms)
         self._audio: Channel[AudioPiece] = Channel(self._limits.audio_ms)
+        self._gate = Gate(is_open=not is_ahead, ahead_ms=self._limits.prepared_ms)
         self._door = SpeechDoor(self._limits, self._ahead_ms)
         self._speaking = Speaking(
             needs.rooms,
             work,
-            options=effect.options.voice,
-            seed=seed,
+            _manner(effect, seed, self._start, self.made),
             limits=self._limits,
             meter=meter,
             door=self._door,
+            gate=self._gate,
         )
         self._visible = VisibleText()
         self._trimmer = Trimmer()
@@ -118,14 +143,23 @@ class Reply:
         except ExceptionGroup as group:
             raise _first(group) from group
 
+    def commit(self) -> None:
+        """It was prepared ahead and is spoken now."""
+        self._gate.open()
+
     # Text.
 
     async def _write_all(self) -> None:
+        begun = self.made.written
         if self._asked.words:
             self._meter.mark(1)
             await self._write(self._asked.words)
+        elif self.made.is_written:
+            self._meter.mark(1)
+            await self._write(begun)
         else:
-            await self._think()
+            await self._think(begun)
+        self.made.is_written = True
         self._show(self._visible.finish())
         try:
             await self._hand_over(self._splitter.finish())
@@ -135,14 +169,15 @@ class Reply:
             raise EmptyReplyError("the chat model answered nothing that can be spoken") from error
         self._clauses.close()
 
-    async def _think(self) -> None:
+    async def _think(self, begun: str) -> None:
         messages = await self._read_context()
         self._meter.mark(1)
         chat, options = self._needs.rooms.chat, self._asked.options
         fitting = fit_messages(messages, chat, options, default_prompt=self._needs.default_prompt)
         self._meter.prompt_tokens = chat.prompt_tokens(fitting)
+        await self._write(begun)
         with self._meter.request(RoomName.LM) as request:
-            async with aclosing(chat.reply(fitting, options.generation, self._work)) as answer:
+            async with aclosing(chat.reply(fitting, options.generation, self._work, begun=begun)) as answer:
                 while True:
                     try:
                         async with asyncio.timeout(self._limits.room_silence_s):
@@ -155,6 +190,7 @@ class Reply:
                         ) from error
                     request.output()
                     self._meter.text_tokens += piece.tokens
+                    self.made.written += piece.text
                     await self._write(piece.text)
 
     async def _read_context(self) -> tuple[ChatMessage, ...]:
@@ -162,15 +198,19 @@ class Reply:
         last = self._asked.context[-1].content if self._asked.context else ""
         if isinstance(last, UtteranceSpeech):
             utterance = self._needs.utterance(last.utterance)
-            self._meter.heard(utterance.work, *utterance.finished_s)
+            if isinstance(utterance, SpokenUtterance):
+                self._meter.heard(utterance.work, *utterance.finished_s)
             if messages[-1].content == SpeechTokens(()):
                 raise EmptyAudioError("the user's speech is too short to hold a speech token")
         return messages
 
-    async def _tokens_of(self, number: int) -> tuple[int, ...]:
+    async def _tokens_of(self, speech: UtteranceSpeech) -> tuple[int, ...]:
+        utterance = self._needs.utterance(speech.utterance)
         try:
             async with asyncio.timeout(self._needs.limits.tokens_s):
-                return await self._needs.utterance(number).tokens()
+                if speech.end_sample is not None:
+                    return await utterance.tokens_before(speech.end_sample)
+                return await utterance.tokens()
         except TimeoutError as error:
             raise DeadlineExceededError("the tokens of the user's speech did not come in time") from error
 
@@ -180,7 +220,12 @@ class Reply:
         await self._hand_over(self._splitter.push(text))
 
     def _show(self, text: str) -> None:
-        if text:
+        hidden = min(self._hidden_characters, len(text))
+        self._hidden_characters -= hidden
+        text = text[hidden:]
+        if text and self._untold is not None:
+            self._untold.append(text)
+        elif text:
             self._needs.tell(ReplyTextMade(self._needs.clock(), self._asked.reply, text))
 
     async def _hand_over(self, clauses: list[str]) -> None:
@@ -207,26 +252,49 @@ class Reply:
         return self._needs.lead_s() * 1000 + self._audio.held_ms
 
     async def _release(self) -> None:
-        rate_hz = self._needs.rooms.vocoder.sample_rate_hz
+        for kept in self._start.pieces:
+            await self._report(kept)
         async for piece in self._audio:
-            await self._until_near((piece.end_sample - piece.first_sample) / rate_hz)
-            self._needs.tell(
-                ReplyAudioMade(
-                    self._needs.clock(),
-                    self._asked.reply,
-                    piece.first_sample,
-                    piece.end_sample,
-                    piece.spoken_characters,
-                    piece.samples,
-                    piece.marks,
-                )
-            )
+            self._take_up()
+            await self._report(piece)
+        self._take_up()
+
+    def _take_up(self) -> None:
+        """Say that a reply of another replica goes on, once it is known how much of its text was spoken before."""
+        if self._untold is None:
+            return
+        untold, self._untold, self.made.is_foreign = self._untold, None, False
+        spoken = self._speaking.skipped_characters
+        self._needs.tell(ReplyTakenUp(self._needs.clock(), self._asked.reply, can_go_on=True, spoken_characters=spoken))
+        self._show("".join(untold))
+
+    async def _report(self, piece: AudioPiece) -> None:
+        rate_hz = self._needs.rooms.vocoder.sample_rate_hz
+        await self._until_near((piece.end_sample - piece.first_sample) / rate_hz)
+        made = ReplyAudioMade(
+            self._needs.clock(),
+            self._asked.reply,
+            piece.first_sample,
+            piece.end_sample,
+            piece.spoken_characters,
+            piece.samples,
+            piece.marks,
+        )
+        self._needs.tell(made)
+        self.made.forget(piece.end_sample - rate_hz * self._limits.max_playout_lead_ms // 1000)
 
     async def _until_near(self, length_s: float) -> None:
         """Wait until audio of this length may be sent."""
         shortest_s, longest_s = _LOOK_AGAIN_S
         while (over_s := self._needs.lead_s() + length_s - self._limits.max_playout_lead_ms / 1000) > 0:
             await asyncio.sleep(min(max(over_s, shortest_s), longest_s))
+
+
+def _manner(effect: StartReply | ResumeReply, seed: int, start: Start, made: Made) -> Manner:
+    voice = effect.options.voice
+    if isinstance(effect, ResumeReply):
+        return Manner(voice, seed, start=start, made=made)
+    return Manner(voice, seed, effect.first_sample, effect.first_character, start, made)
 
 
 def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:

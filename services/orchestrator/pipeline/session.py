@@ -12,8 +12,9 @@ an older one still says is ignored, so that a late message of a lost connection 
 """
 
 import asyncio
+import logging
 from collections import deque
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -24,6 +25,8 @@ from services.orchestrator.pipeline.limits import PipelineLimits
 from services.orchestrator.ports.rooms import Samples
 from services.orchestrator.ports.store import StreamFormats
 from services.shared.errors import SlowConsumerError, StepAudioError
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +124,7 @@ class Stream:
         self._host = host
         self._reply_rate_hz = reply_rate_hz
         self._limits = limits
-        self._unread: deque[Emitted] = deque()
+        self._unread: deque[Emitted | asyncio.Event] = deque()
         self._unread_samples = 0
         self._has_news = asyncio.Event()
         self._is_over = False
@@ -204,6 +207,9 @@ class Stream:
         while True:
             while self._unread:
                 emitted = self._unread.popleft()
+                if isinstance(emitted, asyncio.Event):
+                    await self._wait_briefly(emitted)
+                    continue
                 self._unread_samples -= _reply_samples(emitted)
                 yield emitted
             if self._is_over:
@@ -229,6 +235,20 @@ class Stream:
         unread_ms = self._unread_samples * 1000 / self._reply_rate_hz
         if unread_ms > self._limits.unread_ms or len(self._unread) > self._limits.unread_events:
             raise SlowConsumerError("the client does not read what it is sent")
+
+    def hold(self) -> Callable[[], None]:
+        """What is queued from here on waits until the function that is given back is called, or for `saved_s`."""
+        is_released = asyncio.Event()
+        self._unread.append(is_released)
+        self._has_news.set()
+        return is_released.set
+
+    async def _wait_briefly(self, is_released: asyncio.Event) -> None:
+        try:
+            async with asyncio.timeout(self._limits.saved_s):
+                await is_released.wait()
+        except TimeoutError:
+            _log.warning("audio is sent that another replica could not make again: the store is slow or away")
 
     def finish(self, error: StepAudioError | None, *, with_unread: bool = True) -> None:
         """End the stream, after what is unread or at once."""

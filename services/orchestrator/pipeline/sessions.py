@@ -28,6 +28,7 @@ from services.orchestrator.pipeline.limits import SEQUENCE_HEADROOM
 from services.orchestrator.pipeline.session import Stream
 from services.orchestrator.pipeline.shell import Session
 from services.orchestrator.pipeline.surroundings import Surroundings
+from services.orchestrator.pipeline.work import MAX_SEED
 from services.orchestrator.ports.store import Lease, NewSession, Resumption, StreamFormats
 from services.shared.errors import (
     DeadlineExceededError,
@@ -176,7 +177,8 @@ class Sessions:
             )
             async with _answer_within(self._limits.store_s, "the store of sessions"):
                 lease = await shared.store.create(new, owner=self._owner, token_digest=_digest(token))
-            core = self._make_core(Beginning(request.options, request.history, shared.rooms.vocoder.sample_rate_hz))
+            rate_hz, seed = shared.rooms.vocoder.sample_rate_hz, shared.chance.randint(0, MAX_SEED)
+            core = self._make_core(Beginning(request.options, request.history, rate_hz, seed=seed))
             session = await self._begin(Identity(session_id, tenant, request.formats, created_s), core, lease)
             stream = session.attach(Opening(token, _digest(token), lease, traceparent=request.traceparent))
             if request.greeting:
@@ -282,14 +284,19 @@ class Sessions:
     async def _take_over(self, found: Resumption, request: ResumeRequest) -> Session:
         kept = found.session
         epoch = kept.epoch if found.open_turn is None else max(kept.epoch, found.open_turn.epoch)
-        past = Past(found.turns, found.open_turn, epoch, kept.input_sample, self._shared.clock())
+        turn = found.open_turn
+        basis = None if turn is None else turn.basis
+        past = Past(found.turns, turn, epoch, kept.input_sample, self._shared.clock(), basis)
         rate_hz = self._shared.rooms.vocoder.sample_rate_hz
-        core = self._make_core(Beginning(kept.options, kept.history, rate_hz, past))
+        seed = self._shared.chance.randint(0, MAX_SEED)
+        core = self._make_core(Beginning(kept.options, kept.history, rate_hz, past, seed))
         identity = Identity(kept.session_id, kept.tenant, kept.formats, kept.created_s)
         session = await self._begin(identity, core, found.lease, first_sample=kept.input_sample)
-        for turn in found.turns:
-            if turn.sequence >= request.received_sequence:
-                session.remember(turn)
+        if turn is not None:
+            session.work.take_over(turn, epoch)
+        for ended in found.turns:
+            if ended.sequence >= request.received_sequence:
+                session.remember(ended)
         return session
 
     async def _begin(self, identity: Identity, core: Core, lease: Lease, *, first_sample: int = 0) -> Session:

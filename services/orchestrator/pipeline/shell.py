@@ -28,7 +28,7 @@ from services.orchestrator.pipeline.identity import Fate, Identity, Opening
 from services.orchestrator.pipeline.keeping import Keeping
 from services.orchestrator.pipeline.limits import SEQUENCE_HEADROOM
 from services.orchestrator.pipeline.listening import Listening
-from services.orchestrator.pipeline.records import ended_turn, kept_turn, open_turn
+from services.orchestrator.pipeline.records import ended_turn, kept_turn
 from services.orchestrator.pipeline.session import Emitted, Stream, StreamOpened
 from services.orchestrator.pipeline.surroundings import Surroundings
 from services.orchestrator.pipeline.timers import Timers
@@ -274,8 +274,7 @@ class Session:
         """See `Stream.touch`."""
         if stream is not self._stream:
             return
-        self._touched_s = self._shared.clock()
-        self._has_said_anything = True
+        self._touched_s, self._has_said_anything = self._shared.clock(), True
         if not self._is_token_confirmed and self._opening is not None:
             self._is_token_confirmed = True
             self._keeping.confirm_token(self._opening.digest)
@@ -347,11 +346,14 @@ class Session:
             fx.OpenUtterance: self._on_open_utterance,
             fx.EndUtterance: self._on_end_utterance,
             fx.DropUtterance: self._on_drop_utterance,
+            fx.AskTurnModel: lambda effect, _: self.work.judge_turn(effect.utterance, effect.end_sample),
             fx.StartReply: lambda effect, _: self.work.start_reply(effect),
-            fx.CancelReply: lambda effect, _: self.work.cancel_reply(effect.reply),
-            fx.Transcribe: lambda effect, _: self.work.transcribe(effect.utterance),
+            fx.CommitReply: lambda effect, _: self.work.commit_reply(effect.reply),
+            fx.ResumeReply: lambda effect, _: self.work.resume_reply(effect),
+            fx.CancelReply: lambda effect, _: self.work.cancel_reply(effect.reply, may_resume=effect.may_resume),
+            fx.Transcribe: lambda effect, _: self.work.transcribe(effect.utterance, effect.end_sample),
             fx.CommitTurn: lambda effect, _: self._commit(effect.record),
-            fx.SaveOpenTurn: lambda effect, _: self._keeping.save_open_turn(open_turn(effect)),
+            fx.SaveOpenTurn: lambda effect, _: self._save_open_turn(effect),
             fx.SetTimer: lambda effect, _: self._timers.set(effect.timer, effect.at_s),
             fx.EndStream: lambda effect, _: self.end(Fate.OVER, None),
         }
@@ -372,8 +374,13 @@ class Session:
         if self.work.drop_utterance(effect.utterance) is self._open_utterance:
             self._open_utterance, self._listening.follows = None, False
 
+    def _save_open_turn(self, effect: fx.SaveOpenTurn) -> None:
+        stream = self._stream if effect.basis is not None and effect.basis.text else None
+        self._keeping.save_open_turn(self.work.open_turn(effect), None if stream is None else stream.hold())
+
     def _commit(self, record: TurnRecord) -> None:
         self._shared.observer.turn_ended(self.identity.session_id, record)
+        self.work.forget_turn(record.number)
         self._keeping.commit(
             kept_turn(record, self._wall_s, sequence=self.sequence),
             lambda: self.tell(ev.TurnCommitted(self._shared.clock(), record.number)),

@@ -8,18 +8,21 @@ model slips after all words must have been said (a loop, as a rule) the clause e
 import asyncio
 from collections.abc import Iterator
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from services.orchestrator.conversation.options import VoiceOptions
-from services.orchestrator.conversation.record import FirstAudioMarks, RoomName
+from services.orchestrator.conversation.record import RoomName
 from services.orchestrator.pipeline.channel import Channel
+from services.orchestrator.pipeline.gate import Gate
 from services.orchestrator.pipeline.limits import ReplyLimits
+from services.orchestrator.pipeline.made import AudioPiece, Made, Start
 from services.orchestrator.pipeline.meter import Meter
 from services.orchestrator.pipeline.speech_door import Clause, SpeechChunk, SpeechDoor
 from services.orchestrator.ports.rooms import PreparedVoice, Rooms, Samples, SpeechStream, Work
 from services.shared.audio.effects import SpeedChanger, change_volume
+from services.shared.codec import GROUP_MS, GROUP_TOKENS
 from services.shared.errors import DeadlineExceededError, GenerationError
 
 
@@ -42,15 +45,24 @@ class Shaping:
         return samples if self._volume == 1.0 or not len(samples) else change_volume(samples, self._volume)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class AudioPiece:
-    """Samples of a reply; see `ReplyAudioMade`."""
+@dataclass(frozen=True, slots=True)
+class Manner:
+    """How a reply is spoken, and from where on.
 
-    first_sample: int
-    end_sample: int
-    spoken_characters: int
-    samples: Samples
-    marks: FirstAudioMarks | None
+    Attributes:
+        options: of the voice.
+        seed: of everything random in the speech.
+        first_sample, first_character: positions at which its audio and its text begin.
+        start: where it is taken up, if it was stopped.
+        made: takes what is made of it.
+    """
+
+    options: VoiceOptions
+    seed: int
+    first_sample: int = 0
+    first_character: int = 0
+    start: Start = Start()  # noqa: RUF009 - it never changes
+    made: Made = field(default_factory=Made)
 
 
 class Speaking:
@@ -59,34 +71,43 @@ class Speaking:
     Args:
         rooms: where the models are.
         work: what every request carries.
-        options: of the voice.
-        seed: of the voice.
+        manner: how it is spoken.
         limits: bounds of the doors.
         meter: measures the rooms.
         door: between the two stages.
+        gate: holds a reply back that is prepared ahead.
+
+    Attributes:
+        skipped_characters: of the reply's text that are spoken before the sample from which on it is reported.
     """
 
     def __init__(
         self,
         rooms: Rooms,
         work: Work,
+        manner: Manner,
         *,
-        options: VoiceOptions,
-        seed: int,
         limits: ReplyLimits,
         meter: Meter,
         door: SpeechDoor,
+        gate: Gate,
     ) -> None:
         self._rooms = rooms
         self._work = work
-        self._speed = options.speed
-        self._shaping = Shaping(options, rooms.vocoder.sample_rate_hz)
-        self._seed = seed
+        self._speed = manner.options.speed
+        self._shaping = Shaping(manner.options, rooms.vocoder.sample_rate_hz)
+        self._seed = manner.seed
         self._limits = limits
         self._meter = meter
         self._door = door
-        self._position = 0
-        self._spoken_characters = 0
+        self.skipped_characters = 0
+        self._gate = gate
+        self._first_sample = manner.first_sample
+        self._first_character = manner.first_character
+        self._start = manner.start
+        self._made = manner.made
+        self._position = max(manner.first_sample, manner.start.clause_sample)
+        self._spoken_characters = manner.first_character
 
     async def speak(self, clauses: Channel[Clause], voice: PreparedVoice) -> None:
         """Speak clauses until there are no more.
@@ -95,7 +116,12 @@ class Speaking:
             GenerationError: a clause failed with every seed, or half-way.
             StepAudioError: as the speech model raises.
         """
+        spoken = 0
         async for clause in clauses:
+            spoken += 1
+            if spoken <= self._start.clauses:
+                continue
+            await self._gate.after(self._meter.speech_tokens / GROUP_TOKENS * GROUP_MS)
             self._door.begin(clause)
             await self._speak_clause(clause, voice)
         self._door.close()
@@ -106,7 +132,7 @@ class Speaking:
             stream = self._rooms.vocoder.open(voice, seed=self._seed, work=self._work)
             await self._voice_clause(clause, stream, audio)
         for piece in self._cut(await self._shaping.push(np.zeros(0, np.float32), is_final=True)):
-            await self._send(piece, self._spoken_characters, audio)
+            await self._send(piece, 0, audio)
         audio.close()
 
     async def _speak_clause(self, clause: Clause, voice: PreparedVoice) -> None:
@@ -148,6 +174,7 @@ class Speaking:
         made = 0
         is_last = False
         while not is_last:
+            await self._gate.after((self._position - self._first_sample) * 1000 / self._rooms.vocoder.sample_rate_hz)
             chunk = await self._door.take()
             is_last = chunk.is_last
             if chunk.tokens:
@@ -157,6 +184,8 @@ class Speaking:
             for piece in self._cut(samples):
                 made += len(piece)
                 await self._send(piece, self._characters(clause, made, chunk, ends=is_last and made == end), audio)
+        if self._speed == 1.0:
+            self._made.clause_ends.append(self._position)
 
     def _cut(self, samples: Samples) -> Iterator[Samples]:
         """In pieces of the length in which audio is handed on."""
@@ -176,13 +205,17 @@ class Speaking:
 
     async def _send(self, samples: Samples, spoken_characters: int, audio: Channel[AudioPiece]) -> None:
         first, self._position = self._position, self._position + len(samples)
-        self._spoken_characters = max(self._spoken_characters, spoken_characters)
+        self._spoken_characters = max(self._spoken_characters, self._first_character + spoken_characters)
         marks = None
-        if not first:
+        if first == self._first_sample:
             self._meter.mark(4)
             marks = self._meter.marks()
-        piece = AudioPiece(first, self._position, self._spoken_characters, samples, marks)
-        await audio.put(piece, len(samples) / self._rooms.vocoder.sample_rate_hz * 1000)
+        piece = AudioPiece(first, self._position, self._spoken_characters, samples, marks).after(self._start.sample)
+        if piece is None:
+            self.skipped_characters = self._spoken_characters
+        else:
+            self._made.keep(piece)
+            await audio.put(piece, len(piece.samples) / self._rooms.vocoder.sample_rate_hz * 1000)
 
     def _characters(self, clause: Clause, made: int, chunk: SpeechChunk, *, ends: bool) -> int:
         """Characters of the reply that are spoken after so many samples of a clause, whose whole length is a guess."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from services.orchestrator.pipeline.limits import PipelineLimits
 from services.orchestrator.pipeline.observer import Observer
 from services.orchestrator.pipeline.voices import VoiceBook
-from services.orchestrator.ports.hearing import VoiceActivityDetector
+from services.orchestrator.ports.hearing import TurnModel, VoiceActivityDetector
 from services.orchestrator.ports.rooms import Rooms
 from services.orchestrator.ports.store import SessionStore
 
@@ -27,6 +27,7 @@ class Surroundings:
         wall_clock: seconds since 1970.
         chance: draws seeds and waits.
         default_prompt: the system prompt where a caller chose none.
+        turn_model: judges whether turns are complete; without one silence alone decides.
     """
 
     rooms: Rooms
@@ -39,3 +40,4 @@ class Surroundings:
     wall_clock: Callable[[], float]
     chance: random.Random
     default_prompt: str
+    turn_model: TurnModel | None = None

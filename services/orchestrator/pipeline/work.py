@@ -7,28 +7,35 @@ or one transcript, and the session goes on.
 import asyncio
 import logging
 from collections.abc import Callable
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
-from services.orchestrator.conversation.effects import StartReply
+from services.orchestrator.conversation.effects import ResumeReply, SaveOpenTurn, StartReply
 from services.orchestrator.conversation.events import (
     Event,
     ReplyFailed,
     ReplyId,
     ReplyMade,
     ReplyStopped,
+    ReplyTakenUp,
     Transcribed,
+    TurnJudged,
 )
 from services.orchestrator.pipeline.input_audio import InputAudio
+from services.orchestrator.pipeline.made import Made
 from services.orchestrator.pipeline.meter import Meter
+from services.orchestrator.pipeline.records import open_turn
 from services.orchestrator.pipeline.replies import Reply, ReplyNeeds
 from services.orchestrator.pipeline.surroundings import Surroundings
-from services.orchestrator.pipeline.utterances import SpokenUtterance
-from services.orchestrator.ports.rooms import Work
+from services.orchestrator.pipeline.utterances import KnownUtterance, SpokenUtterance
+from services.orchestrator.ports.hearing import TURN_SAMPLES
+from services.orchestrator.ports.rooms import Samples, Work
+from services.orchestrator.ports.store import OpenTurn
 from services.shared.errors import CancelledRequestError, DeadlineExceededError, StepAudioError
 
-_MAX_SEED = 2**31 - 1
+MAX_SEED: Final = 2**31 - 1
+"""Of the seeds that are drawn."""
 
-_ReplyTask: TypeAlias = "asyncio.Task[ReplyMade | ReplyFailed]"
+_ReplyTask: TypeAlias = asyncio.Task[ReplyMade | ReplyFailed]
 
 _log = logging.getLogger(__name__)
 
@@ -60,8 +67,11 @@ class SessionWork:
         self._shared = shared
         self._tell = tell
         self._tasks: asyncio.TaskGroup | None = None
-        self._utterances: dict[int, tuple[SpokenUtterance, asyncio.Task[None]]] = {}
-        self._replies: dict[ReplyId, _ReplyTask] = {}
+        self._utterances: dict[int, SpokenUtterance] = {}
+        self._tokenizing: dict[int, asyncio.Task[None]] = {}
+        self._replies: dict[ReplyId, tuple[Reply, _ReplyTask]] = {}
+        self._made: dict[ReplyId, Made] = {}
+        self._foreign: dict[int, KnownUtterance] = {}
         self._needs = ReplyNeeds(
             rooms=shared.rooms,
             find_voice=lambda voice_id: shared.voices.find(tenant, voice_id),
@@ -97,28 +107,67 @@ class SessionWork:
             limits=self._shared.limits,
             clock=self._shared.clock,
         )
-        self._utterances[number] = utterance, self._group.create_task(utterance.run())
+        self._utterances[number] = utterance
+        self._tokenizing[number] = self._group.create_task(utterance.run())
         return utterance
 
     def end_utterance(self, number: int, end_sample: int) -> None:
         """No audio from this sample on belongs to it."""
         if number in self._utterances:
-            self._utterances[number][0].end(end_sample)
+            self._utterances[number].end(end_sample)
 
     def drop_utterance(self, number: int) -> SpokenUtterance | None:
         """Forget it and its tokens; returns what was dropped."""
+        self._foreign.pop(number, None)
         if number not in self._utterances:
             return None
-        utterance, task = self._utterances.pop(number)
-        task.cancel()
-        return utterance
+        self._tokenizing.pop(number).cancel()
+        return self._utterances.pop(number)
 
     def start_reply(self, effect: StartReply) -> None:
         """Work out a reply; reports text and audio, then ReplyMade, ReplyFailed or ReplyStopped."""
+        self._begin_reply(effect, Made())
+
+    def resume_reply(self, effect: ResumeReply) -> None:
+        """Go on with a reply that was stopped, if what was made of it is there; reports ReplyTakenUp first."""
+        made = self._made.pop(effect.stopped, None)
+        if made is None or effect.seed is None:
+            self._tell(ReplyTakenUp(self._shared.clock(), effect.reply, can_go_on=False))
+            return
+        if not made.is_foreign:
+            self._tell(ReplyTakenUp(self._shared.clock(), effect.reply, can_go_on=True))
+        self._begin_reply(effect, made.copy())  # the stopped work may still be letting go
+
+    def open_turn(self, effect: SaveOpenTurn) -> OpenTurn:
+        """The turn under way as it is kept, with what its reply is made again from."""
+        replies = [reply for reply in self._made if reply.turn == effect.number]
+        made = self._made[max(replies)] if replies else Made()
+        spoken = None if effect.basis is None else effect.basis.utterance
+        utterance = None if spoken is None else self._utterances.get(spoken.number) or self._foreign.get(spoken.number)
+        return open_turn(effect, made, () if utterance is None else utterance.known_tokens)
+
+    def take_over(self, turn: OpenTurn, epoch: int) -> None:
+        """Another replica had this turn under way, in this epoch."""
+        if turn.basis is None:
+            return
+        made = Made(turn.written, turn.is_written, is_foreign=True)
+        self._made[ReplyId(turn.number, epoch)] = made
+        if turn.basis.utterance is not None:
+            self._foreign[turn.basis.utterance.number] = KnownUtterance(turn.tokens)
+
+    def forget_turn(self, turn: int) -> None:
+        """None of its replies goes on any more."""
+        self._made = {reply: made for reply, made in self._made.items() if reply.turn != turn}
+
+    def _begin_reply(self, effect: StartReply | ResumeReply, made: Made) -> None:
         trace = self._shared.observer.reply(self._session_id, effect.reply, self.traceparent)
         meter = Meter(self._shared.clock, trace)
-        task = self._group.create_task(self._reply(effect, meter, trace.traceparent))
-        self._replies[effect.reply] = task
+        work = Work(self._session_id, effect.reply.turn, effect.reply.epoch, trace.traceparent)
+        seed = self._shared.chance.randint(0, MAX_SEED) if effect.seed is None else effect.seed
+        reply = Reply(effect, self._needs, work=work, meter=meter, seed=seed, made=made)
+        task = self._group.create_task(self._reply(effect.reply, reply, meter))
+        self._replies[effect.reply] = reply, task
+        self._made[effect.reply] = reply.made
 
         def over(done: _ReplyTask) -> None:
             del self._replies[effect.reply]
@@ -132,14 +181,26 @@ class SessionWork:
 
         task.add_done_callback(over)
 
-    def cancel_reply(self, reply: ReplyId) -> None:
-        """Stop every room's work for it."""
+    def commit_reply(self, reply: ReplyId) -> None:
+        """It was prepared ahead and is spoken now."""
         if reply in self._replies:
-            self._replies[reply].cancel()
+            self._replies[reply][0].commit()
 
-    def transcribe(self, number: int) -> None:
-        """Write down an utterance that has ended."""
-        self._group.create_task(self._transcribe(number))
+    def cancel_reply(self, reply: ReplyId, *, may_resume: bool = False) -> None:
+        """Stop every room's work for it; what was made of it is kept if it may go on."""
+        if not may_resume:
+            self._made.pop(reply, None)
+        if reply in self._replies:
+            self._replies[reply][1].cancel()
+
+    def transcribe(self, number: int, end_sample: int | None) -> None:
+        """Write down an utterance that has ended, or one that is open as far as it was heard before a sample."""
+        self._group.create_task(self._transcribe(number, end_sample))
+
+    def judge_turn(self, number: int, end_sample: int) -> None:
+        """Judge whether the turn of the open utterance is complete, from its newest audio before a sample."""
+        samples = self._utterances[number].newest_audio(end_sample, TURN_SAMPLES)
+        self._group.create_task(self._judge_turn(number, end_sample, samples))
 
     def stop(self) -> None:
         """Cancel every reply and utterance."""
@@ -153,35 +214,54 @@ class SessionWork:
         assert self._tasks is not None
         return self._tasks
 
-    def _utterance(self, number: int) -> SpokenUtterance:
-        if number not in self._utterances:
+    def _utterance(self, number: int) -> SpokenUtterance | KnownUtterance:
+        utterance = self._utterances.get(number) or self._foreign.get(number)
+        if utterance is None:
             raise CancelledRequestError(f"utterance {number} was dropped")
-        return self._utterances[number][0]
+        return utterance
 
-    async def _reply(self, effect: StartReply, meter: Meter, traceparent: str) -> ReplyMade | ReplyFailed:
-        shared = self._shared
-        seed = effect.options.voice.seed
-        work = Work(self._session_id, effect.reply.turn, effect.reply.epoch, traceparent)
-        drawn = shared.chance.randint(0, _MAX_SEED) if seed is None else seed
+    async def _reply(self, reply: ReplyId, work: Reply, meter: Meter) -> ReplyMade | ReplyFailed:
+        clock = self._shared.clock
         try:
-            await Reply(effect, self._needs, work=work, meter=meter, seed=drawn).run()
+            await work.run()
         except Exception as error:  # noqa: BLE001 - whatever a room does wrong ends this reply and no more
-            return ReplyFailed(shared.clock(), effect.reply, _own(error, "a reply"), meter.work())
-        return ReplyMade(shared.clock(), effect.reply, meter.work())
+            return ReplyFailed(clock(), reply, _own(error, "a reply"), meter.work())
+        return ReplyMade(clock(), reply, meter.work())
 
-    async def _transcribe(self, number: int) -> None:
-        text = ""
+    async def _judge_turn(self, utterance: int, end_sample: int, samples: Samples) -> None:
+        """Report a judgement; without a model that answers, it is that silence alone decides."""
+        probability, model = 1.0, self._shared.turn_model
+        try:
+            if model is not None:
+                async with asyncio.timeout(self._shared.limits.turn_model_s):
+                    probability = await model.judge(samples)
+        except TimeoutError as error:
+            _own(DeadlineExceededError(f"no judgement came: {error!r}"), "a judgement of a turn")
+        except Exception as error:  # noqa: BLE001 - a turn that ends by silence is better than no turn
+            _own(error, "a judgement of a turn")
+        self._tell(TurnJudged(self._shared.clock(), utterance, end_sample, probability))
+
+    async def _transcribe(self, number: int, end_sample: int | None) -> None:
+        """Report a transcript: an empty one if none could be made, and of open speech none at all.
+
+        That no words were understood so far would let speech be forgotten; that nothing is known does not.
+        """
+        text, is_known = "", False
         try:
             async with asyncio.timeout(self._shared.limits.transcript_s):
-                tokens = await self._utterance(number).tokens()
+                utterance = self._utterance(number)
+                tokens = await (utterance.tokens() if end_sample is None else utterance.tokens_before(end_sample))
                 if tokens:
                     # No session: the interruption of a reply makes rooms drop the session's older work, not this.
                     text = await self._shared.rooms.chat.transcribe(tokens, Work())
+                is_known = True
         except TimeoutError as error:
             _own(DeadlineExceededError(f"no transcript came: {error!r}"), "a transcript")
         except Exception as error:  # noqa: BLE001 - a turn without words is better than no turn
             _own(error, "a transcript")
-        self._tell(Transcribed(self._shared.clock(), number, text, is_final=True))
+        if is_known or end_sample is None:
+            is_final = end_sample is None
+            self._tell(Transcribed(self._shared.clock(), number, text, is_final=is_final, end_sample=end_sample or 0))
 
 
 def _own(error: Exception, what: str) -> StepAudioError:

@@ -1,4 +1,4 @@
-"""Finding speech in audio, frame by frame, for many sessions at once."""
+"""Finding speech in audio, frame by frame, for many sessions at once; and judging whether a turn is complete."""
 
 from typing import Final, Protocol
 
@@ -27,3 +27,18 @@ class VoiceActivityDetector(Protocol):
 
     def open(self) -> VoiceActivity:
         """Begin a stream."""
+
+
+TURN_SAMPLES: Final = 128_000
+"""8 s at 16 kHz: of a turn, what a turn model listens to at most, its newest."""
+
+
+class TurnModel(Protocol):
+    """Judges from how something was said whether the speaker has finished."""
+
+    async def judge(self, samples: Samples) -> float:
+        """How likely it is that the turn is complete, 0 to 1; worked out off the event loop.
+
+        Args:
+            samples: the turn's newest audio at 16 kHz, at most `TURN_SAMPLES`, up to the pause and with it.
+        """

@@ -94,6 +94,14 @@ class Utterance(Protocol):
                 which the adapter keeps, so the caller may go on.
         """
 
+    async def peek(self) -> tuple[int, ...]:
+        """Give the tokens of all that was heard so far, as if it ended here; the utterance goes on.
+
+        Raises:
+            RoomUnavailableError, DeadlineExceededError: the tokenizer is gone, also after another try; a later call
+                tries again.
+        """
+
     async def finish(self) -> tuple[int, ...]:
         """End the utterance and give all its tokens; none if it is shorter than one group.
 
@@ -123,9 +131,11 @@ class ChatModel(Protocol):
         """Tokens of the prompt that these messages make."""
 
     def reply(
-        self, messages: Sequence[ChatMessage], options: GenerationOptions, work: Work
+        self, messages: Sequence[ChatMessage], options: GenerationOptions, work: Work, *, begun: str = ""
     ) -> AsyncGenerator[TextPiece, None]:
         """Give the assistant's next turn, as it is generated; closing it cancels.
+
+        Where it has `begun` already, what follows that text is given, perhaps nothing.
 
         Raises:
             PromptTooLongError: prompt and one token exceed the context.

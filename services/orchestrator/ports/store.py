@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from services.orchestrator.conversation.options import Options
-from services.orchestrator.conversation.record import Message, Origin, Outcome, TurnMetrics
+from services.orchestrator.conversation.record import Message, Origin, Outcome, ReplyBasis, TurnMetrics
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +76,15 @@ class KeptTurn:
 
 @dataclass(frozen=True, slots=True)
 class OpenTurn:
-    """The turn under way, as far as a resume elsewhere needs it."""
+    """The turn under way, as far as a resume elsewhere needs it.
+
+    Attributes:
+        number, epoch, origin, request_id, user_text, agent_text: as `SaveOpenTurn` has them.
+        basis: from which its reply goes on; None where it cannot.
+        written: the reply's text as the chat model gave it, style tags included.
+        is_written: no more text comes.
+        tokens: of the utterance that the reply answers, until its words are known.
+    """
 
     number: int
     epoch: int
@@ -84,6 +92,10 @@ class OpenTurn:
     request_id: str
     user_text: str
     agent_text: str
+    basis: ReplyBasis | None = None
+    written: str = ""
+    is_written: bool = False
+    tokens: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

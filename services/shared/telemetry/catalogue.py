@@ -86,6 +86,7 @@ ROOMS: Final = ("tokenizer", "lm", "tts", "vocoder")
 ORIGINS: Final = ("speech", "text", "say")
 OUTCOMES: Final = ("completed", "interrupted", "failed")
 FIRST_AUDIO_PARTS: Final = ("endpointing", "tokenizer", "lm", "tts", "vocoder", "orchestrator")
+SPECULATION_OUTCOMES: Final = ("committed", "discarded", "withheld")
 SESSION_BEGINNINGS: Final = ("new", "resumed")
 STORE_OPERATIONS: Final = ("create", "resume", "renew", "write", "read", "delete")
 REQUEST_OUTCOMES: Final = ("ok", "invalid", "cancelled", "failed")
@@ -134,6 +135,15 @@ USER_AUDIO: Final = _counter("user_audio_seconds_total", "The users' utterances,
 REPLY_AUDIO: Final = _counter("reply_audio_seconds_total", "Replies that were sent, in seconds of audio.")
 HEARD_AUDIO: Final = _counter("heard_audio_seconds_total", "Replies as far as they were heard, in seconds of audio.")
 UNDERRUNS: Final = _counter("playout_underruns_total", "How often a player ran dry within a reply.")
+SPECULATIONS: Final = _counter(
+    "speculations_total",
+    "Replies that were prepared at a pause, by what became of them; withheld ones were not allowed then.",
+    outcome=SPECULATION_OUTCOMES,
+)
+WASTED_TOKENS: Final = _counter("wasted_tokens_total", "Tokens of replies that were prepared and thrown away.")
+SAVED_TIME: Final = _counter(
+    "saved_seconds_total", "How much sooner replies were heard because they had been prepared, all together."
+)
 UNDERRUN_TURNS: Final = _counter("underrun_turns_total", "Turns in whose reply the player ran dry at least once.")
 ERRORS: Final = _counter(
     "errors_total", "Calls of the public API that ended with an error, by its reason.", reason=error_reasons()
@@ -164,6 +174,9 @@ ORCHESTRATOR_METRICS: Final = (
     REPLY_AUDIO,
     HEARD_AUDIO,
     UNDERRUNS,
+    SPECULATIONS,
+    WASTED_TOKENS,
+    SAVED_TIME,
     UNDERRUN_TURNS,
     ERRORS,
     STORE,

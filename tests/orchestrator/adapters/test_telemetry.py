@@ -19,6 +19,7 @@ from services.orchestrator.conversation.record import (
     ReplyWork,
     RoomName,
     RoomWork,
+    SpeculationWork,
     TurnMetrics,
     TurnRecord,
 )
@@ -62,7 +63,8 @@ def record(metrics: TurnMetrics) -> TurnRecord:
 def test_a_turn_is_counted_with_all_its_times_and_amounts(counted: Counted) -> None:
     lm = RoomWork(RoomName.LM, requests=2, total_s=0.9, first_output_s=0.2)
     work = ReplyWork((lm,), prompt_tokens=40, text_tokens=12, speech_tokens=90)
-    metrics = TurnMetrics(FIRST_AUDIO, work, 1_500, 4_000, 3_000, playout_underruns=2)
+    ahead = SpeculationWork(started=3, committed=1, discarded=2, withheld=4, wasted_tokens=50, saved_ms=400)
+    metrics = TurnMetrics(FIRST_AUDIO, work, 1_500, 4_000, 3_000, playout_underruns=2, speculation=ahead)
     TelemetryObserver(counted.metrics, NoTraces(), wall_offset_s=0).turn_ended("s", record(metrics))
     assert counted("ended_turns_total", origin="speech", outcome="completed") == 1
     assert counted("first_audio_seconds_sum", origin="speech") == pytest.approx(1.2)
@@ -76,6 +78,10 @@ def test_a_turn_is_counted_with_all_its_times_and_amounts(counted: Counted) -> N
     assert counted("reply_audio_seconds_total") == 4
     assert counted("heard_audio_seconds_total") == 3
     assert counted("playout_underruns_total") == 2
+    outcomes = ("committed", "discarded", "withheld")
+    assert [counted("speculations_total", outcome=outcome) for outcome in outcomes] == [1, 2, 4]
+    assert counted("wasted_tokens_total") == 50
+    assert counted("saved_seconds_total") == 0.4
     assert counted("underrun_turns_total") == 1
 
 

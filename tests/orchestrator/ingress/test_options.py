@@ -64,33 +64,7 @@ WRONG: list[tuple[Any, str]] = [
 NOT_YET: list[tuple[Any, str]] = [
     (Session(tools=tools_pb2.ToolSet(tools=[tools_pb2.Tool(name="clock")])), "tools"),
     (Session(turn_taking=TurnTaking(mode=turn_taking_pb2.ENDPOINTING_MODE_TURN_MODEL)), "turn_taking.mode"),
-    (
-        Session(turn_taking=TurnTaking(speculation=turn_taking_pb2.SpeculationOptions(enabled=True))),
-        "turn_taking.speculation.enabled",
-    ),
-    (
-        Session(turn_taking=TurnTaking(barge_in=turn_taking_pb2.BargeInOptions(enabled=True))),
-        "turn_taking.barge_in.enabled",
-    ),
-    (
-        Session(turn_taking=TurnTaking(barge_in=turn_taking_pb2.BargeInOptions(ignore_back_channels=True))),
-        "turn_taking.barge_in.ignore_back_channels",
-    ),
-    (
-        Session(turn_taking=TurnTaking(barge_in=turn_taking_pb2.BargeInOptions(false_interruption_ms=300))),
-        "turn_taking.barge_in.false_interruption_ms",
-    ),
-    (Session(turn_taking=TurnTaking(while_idle=Idle(adapt_to_caller=True))), "turn_taking.while_idle.adapt_to_caller"),
-    (
-        Session(turn_taking=TurnTaking(while_replying=Idle(one_word_silence_ms=300))),
-        "turn_taking.while_replying.one_word_silence_ms",
-    ),
-    (
-        Session(turn_taking=TurnTaking(while_tool_running=Idle(spelling_silence_ms=300))),
-        "turn_taking.while_tool_running.spelling_silence_ms",
-    ),
     (Session(context=options_pb2.ContextOptions(overflow=options_pb2.CONTEXT_OVERFLOW_SUMMARISE)), "context.overflow"),
-    (Session(partial_transcripts=True), "partial_transcripts"),
 ]
 
 

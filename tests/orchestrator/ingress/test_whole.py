@@ -183,8 +183,13 @@ def test_a_lost_connection_is_resumed_with_what_was_heard_and_the_newest_token_o
             opened = await again.until("session_started")
             assert opened.sequence == caller.events[-1].sequence + 1
             assert opened.epoch == 2
+            resumed = (await again.until("reply_resumed")).reply_resumed
+            assert abs(resumed.first_sample - played) <= 2
+            assert abs((await again.until("reply_audio")).reply_audio.audio.first_sample - played) <= 2
+            total = (await again.until("reply_ended")).reply_ended.total_samples
             ended = (await again.until("turn_ended")).turn_ended
-            assert abs(ended.heard_samples - played) <= 2  # what was not heard is neither claimed nor spoken again
+            assert abs(ended.heard_samples - total) <= 2
+            assert ended.record.agent_text == words.strip()
             await again.finish()
             check_order(again.events)
             late = await refused_conversation(served, [Request(resume=resume)])

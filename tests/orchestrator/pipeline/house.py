@@ -19,7 +19,7 @@ from services.orchestrator.pipeline.session import Emitted, Stream, StreamOpened
 from services.orchestrator.pipeline.sessions import ResumeRequest, Sessions, StartRequest
 from services.orchestrator.pipeline.surroundings import Surroundings
 from services.orchestrator.pipeline.voices import VoiceBook
-from services.orchestrator.ports.hearing import FRAME_SAMPLES, VoiceActivityDetector
+from services.orchestrator.ports.hearing import FRAME_SAMPLES, TurnModel, VoiceActivityDetector
 from services.orchestrator.ports.store import StreamFormats
 from services.shared.errors import StepAudioError
 from tests.fakes.hearing import LoudnessDetector
@@ -64,6 +64,7 @@ async def house(
     store: FakeSessionStore | None = None,
     rooms: FakeRooms | None = None,
     owner: str = "replica-1",
+    turn_model: TurnModel | None = None,
     observer: Observer | None = None,
 ) -> AsyncIterator[House]:
     """A replica for the time of the block."""
@@ -81,6 +82,7 @@ async def house(
         wall_clock=wall_time,
         chance=random.Random(1),
         default_prompt="",
+        turn_model=turn_model,
     )
     async with Sessions(shared, owner=owner) as sessions:
         yield House(sessions, rooms, store, detector, limits)

@@ -32,8 +32,8 @@ def options(tokens: int | None = None, *, prompt: str = "", longest: int = 100) 
 
 
 def test_speech_stands_in_the_context_as_its_tokens() -> None:
-    async def tokens_of(number: int) -> tuple[int, ...]:
-        return (number,) * 5
+    async def tokens_of(speech: UtteranceSpeech) -> tuple[int, ...]:
+        return (speech.utterance,) * 5
 
     messages = (Message(Role.USER, "Hello."), Message(Role.USER, UtteranceSpeech(3)))
     read = asyncio.run(read_messages(messages, tokens_of))

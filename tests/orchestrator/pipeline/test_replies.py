@@ -9,11 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.orchestrator.conversation.effects import StartReply
-from services.orchestrator.conversation.events import ReplyAudioMade, ReplyId, ReplyTextMade
+from services.orchestrator.conversation.effects import ResumeReply, StartReply
+from services.orchestrator.conversation.events import ReplyAudioMade, ReplyId, ReplyTakenUp, ReplyTextMade
 from services.orchestrator.conversation.options import Options, VoiceOptions
 from services.orchestrator.conversation.record import Message, ReplyWork, Role
 from services.orchestrator.pipeline.limits import PipelineLimits, ReplyLimits
+from services.orchestrator.pipeline.made import Made
 from services.orchestrator.pipeline.meter import Meter
 from services.orchestrator.pipeline.observer import Unobserved
 from services.orchestrator.pipeline.replies import Reply, ReplyNeeds
@@ -46,9 +47,15 @@ class Listener:
         self.text: list[str] = []
         self.audio: list[ReplyAudioMade] = []
         self.leads_s: list[float] = []
+        self.taken_up: ReplyTakenUp | None = None
         self._begun_s = 0.0
 
-    def tell(self, event: ReplyTextMade | ReplyAudioMade) -> None:
+    def tell(self, event: ReplyTextMade | ReplyAudioMade | ReplyTakenUp) -> None:
+        if isinstance(event, ReplyTakenUp):
+            assert not self.text
+            assert not self.audio
+            self.taken_up = event
+            return
         if isinstance(event, ReplyTextMade):
             self.text.append(event.text)
             return
@@ -82,7 +89,25 @@ def reply_of(
     context = () if words else (Message(Role.USER, "How is the weather?"),)
     effect = StartReply(ReplyId(1, 1), context, words, Options(voice=voice))
     meter = Meter(loop_time, Unobserved())
-    return Reply(effect, needs, work=Work("s", 1, 1), meter=meter, seed=SEED), meter
+    return Reply(effect, needs, work=Work("s", 1, 1), meter=meter, seed=SEED, made=Made()), meter
+
+
+def reply_again(
+    rooms: FakeRooms, listener: Listener, made: Made, *, sample: int, text: str, voice: VoiceOptions
+) -> Reply:
+    async def find_voice(voice_id: str) -> PreparedVoice:
+        return made_up_voice()
+
+    def utterance(number: int) -> SpokenUtterance:
+        raise AssertionError("nobody spoke")
+
+    needs = ReplyNeeds(
+        rooms.rooms, find_voice, utterance, listener.lead_s, listener.tell, loop_time, PipelineLimits(), ""
+    )
+    context = (Message(Role.USER, "How is the weather?"),)
+    stopped, options = ReplyId(1, 1), Options(voice=voice)
+    effect = ResumeReply(ReplyId(1, 2), stopped, sample, text, made.is_written, context, "", options, SEED)
+    return Reply(effect, needs, work=Work("s", 1, 2), meter=Meter(loop_time, Unobserved()), seed=SEED, made=made)
 
 
 def spoken(
@@ -257,6 +282,41 @@ def test_cancelling_at_any_moment_lets_go_of_every_room(moment_s: float) -> None
         assert loop_time() == now_s
         assert rooms.live == {}
         assert asyncio.all_tasks() == {asyncio.current_task()}
+
+    run(main())
+
+
+@pytest.mark.parametrize("voice", [VOICE, VoiceOptions(speed=1.25, volume=1.5)])
+@pytest.mark.parametrize("stopped_s", [0.3, 2.5, 9.0])
+@pytest.mark.parametrize("is_kept", [True, False])
+def test_a_stopped_reply_goes_on_as_if_it_had_not_been_stopped(
+    voice: VoiceOptions, stopped_s: float, is_kept: bool
+) -> None:
+    whole, _, _ = spoken(TEXT, paces=PACED, voice=voice)
+
+    async def main() -> None:
+        rooms, before, after = FakeRooms(PACED, sleep=asyncio.sleep), Listener(), Listener()
+        rooms.chat.answers.append(TEXT)
+        reply, _ = reply_of(rooms, before, voice=voice)
+        task = asyncio.ensure_future(reply.run())
+        await asyncio.sleep(stopped_s)
+        task.cancel()
+        await asyncio.wait([task])
+        made = reply.made
+        if not is_kept:
+            made = Made(written=made.written, is_written=made.is_written, is_foreign=True)
+        sample = max(len(before.samples) - 20_000, 0)
+        again = reply_again(rooms, after, made, sample=sample, text="".join(before.text), voice=voice)
+        await again.run()
+        assert "".join(before.text + after.text) == "".join(whole.text)
+        assert after.audio[0].first_sample == sample
+        if not is_kept:
+            spoken_before = [piece.spoken_characters for piece in before.audio if piece.end_sample <= sample]
+            assert after.taken_up is not None
+            assert abs(after.taken_up.spoken_characters - max(spoken_before, default=0)) <= 8
+        assert after.audio[-1].spoken_characters == len("".join(whole.text))
+        assert np.allclose(after.samples, whole.samples[sample:], atol=1e-6)
+        assert rooms.live == {}
 
     run(main())
 

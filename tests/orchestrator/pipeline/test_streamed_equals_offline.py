@@ -18,10 +18,11 @@ from services.offline.rooms import PreparedVoice as OfflineVoice
 from services.offline.settings import NANO_CHECKPOINTS
 from services.offline.speaking import SpeechOptions
 from services.orchestrator.conversation.effects import StartReply
-from services.orchestrator.conversation.events import ReplyAudioMade, ReplyId, ReplyTextMade
+from services.orchestrator.conversation.events import ReplyAudioMade, ReplyId, ReplyTakenUp, ReplyTextMade
 from services.orchestrator.conversation.options import GenerationOptions, Options
 from services.orchestrator.conversation.record import Message, Role
 from services.orchestrator.pipeline.limits import PipelineLimits, ReplyLimits
+from services.orchestrator.pipeline.made import Made
 from services.orchestrator.pipeline.meter import Meter
 from services.orchestrator.pipeline.observer import Unobserved
 from services.orchestrator.pipeline.replies import Reply, ReplyNeeds
@@ -53,7 +54,7 @@ class LocalChat:
         return 1
 
     async def reply(
-        self, messages: Sequence[ChatMessage], options: GenerationOptions, work: Work
+        self, messages: Sequence[ChatMessage], options: GenerationOptions, work: Work, *, begun: str = ""
     ) -> AsyncGenerator[TextPiece, None]:
         read = [PromptMessage(message.role.value, str(message.content)) for message in messages]
         for text in self.model.reply(read, replace(self.model.params, seed=options.seed or 0)):
@@ -143,7 +144,7 @@ def streamed(question: str) -> tuple[str, Samples, LocalSpeech]:
             fakes.voices,
             fakes.built_in,
         )
-        told: list[ReplyTextMade | ReplyAudioMade] = []
+        told: list[ReplyTextMade | ReplyAudioMade | ReplyTakenUp] = []
 
         async def find_voice(voice_id: str) -> PreparedVoice:
             return made_up_voice()
@@ -154,7 +155,7 @@ def streamed(question: str) -> tuple[str, Samples, LocalSpeech]:
         needs = ReplyNeeds(bundle, find_voice, utterance, lambda: 0.0, told.append, loop_time, PipelineLimits(), "")
         options = Options(generation=GenerationOptions(seed=SEED))
         effect = StartReply(ReplyId(1, 1), (Message(Role.USER, question),), "", options)
-        await Reply(effect, needs, work=Work(), meter=Meter(loop_time, Unobserved()), seed=SEED).run()
+        await Reply(effect, needs, work=Work(), meter=Meter(loop_time, Unobserved()), seed=SEED, made=Made()).run()
         text = "".join(event.text for event in told if isinstance(event, ReplyTextMade))
         pieces = [np.asarray(event.samples) for event in told if isinstance(event, ReplyAudioMade)]
         return text, np.concatenate(pieces), speech

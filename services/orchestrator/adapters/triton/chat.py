@@ -63,7 +63,7 @@ class TritonChatModel:
         return len(self._prompt(messages))
 
     async def reply(
-        self, messages: Sequence[ChatMessage], options: GenerationOptions, work: Work
+        self, messages: Sequence[ChatMessage], options: GenerationOptions, work: Work, *, begun: str = ""
     ) -> AsyncGenerator[TextPiece, None]:
         """Give the assistant's next turn, as it is generated; closing it cancels it in the engine.
 
@@ -71,6 +71,7 @@ class TritonChatModel:
             messages: the conversation, oldest first.
             options: how to generate; `max_new_tokens` is cut to what the context has left.
             work: whose work it is.
+            begun: text that the turn begins with already; what follows it is given, perhaps nothing.
 
         Yields:
             A piece for each id, and a last one with the finish reason.
@@ -82,8 +83,9 @@ class TritonChatModel:
             RoomUnavailableError, DeadlineExceededError, OverloadedError, GenerationError: as they say.
         """
         sampling = self._sampling(options)
-        is_empty = True
-        async with aclosing(self._stream(self._prompt(messages), sampling, work, self._reply_timeout_s)) as pieces:
+        is_empty = not begun
+        prompt = self._prompt(messages, begun)
+        async with aclosing(self._stream(prompt, sampling, work, self._reply_timeout_s)) as pieces:
             async for piece in pieces:
                 is_empty = is_empty and not piece.text
                 if is_empty and piece.finish_reason:
@@ -123,8 +125,9 @@ class TritonChatModel:
                 text = decoder.push(answer.ids)
                 yield _piece(text, answer) if answer.finish_reason is None else _piece(text + decoder.finish(), answer)
 
-    def _prompt(self, messages: Sequence[ChatMessage]) -> list[int]:
-        return build_chat_prompt(self._tokenizer, [_message(message) for message in messages])
+    def _prompt(self, messages: Sequence[ChatMessage], begun: str = "") -> list[int]:
+        said = [_message(message) for message in messages]
+        return build_chat_prompt(self._tokenizer, [*said, Message("assistant", None, begun)])
 
     def _sampling(self, options: GenerationOptions) -> SamplingParams:
         own = self._params

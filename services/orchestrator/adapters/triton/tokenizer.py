@@ -8,7 +8,7 @@ After any call that failed it is unknown what the server has heard, so its seque
 replays. A sequence that was given up is ended on its server in the background, so that it holds no slot until the
 server's own idle limit; whoever closes the tokenizer waits for that. A request that is under way is not cancelled but
 let run, for the END must not overtake it: the server would refuse the one and keep what the other begins. The room's
-default mode `whole` is used: tokens are asked for once, at the end.
+default mode `whole` is used: tokens are asked for at the end, and at a pause with `peek`.
 """
 
 import asyncio
@@ -81,7 +81,18 @@ class TritonUtterance:
         if np.size(samples) == 0:
             return
         self._keep(as_mono(samples))
-        await self._send(end=False)
+        await self._send(end=False, peek=False)
+
+    async def peek(self) -> tuple[int, ...]:
+        """Ask for the tokens of what was heard so far; the utterance goes on.
+
+        Returns:
+            Its tokens [T], whole groups of codec values; none if it is shorter than one group.
+
+        Raises:
+            RoomUnavailableError, DeadlineExceededError: the tokenizer is gone, also after another try.
+        """
+        return tuple(await self._send(end=False, peek=True)) if self._samples else ()
 
     async def finish(self) -> tuple[int, ...]:
         """End the utterance.
@@ -94,7 +105,7 @@ class TritonUtterance:
         """
         if not self._samples:
             return ()
-        tokens = await self._send(end=True)
+        tokens = await self._send(end=True, peek=True)
         self._kept, self._samples = _NOTHING, 0
         return tuple(tokens)
 
@@ -112,28 +123,28 @@ class TritonUtterance:
         self._kept[self._samples : total] = samples
         self._samples = total
 
-    async def _send(self, *, end: bool) -> list[int]:
+    async def _send(self, *, end: bool, peek: bool) -> list[int]:
         """Send what the server lacks; if the server is lost, once more, from the first sample to another one."""
         was_known = self._sequence is not None
         try:
-            return await self._try(end=end)
+            return await self._try(end=end, peek=peek)
         except RoomUnavailableError:
             pass
         except InvalidInputError as error:
             # What was sent is sound, so this plain error says that the server does not know the sequence any more.
             if not was_known or type(error) is not InvalidInputError:
                 raise
-        return await self._try(end=end)
+        return await self._try(end=end, peek=peek)
 
-    async def _try(self, *, end: bool) -> list[int]:
+    async def _try(self, *, end: bool, peek: bool) -> list[int]:
         """Send what the server lacks; a failure of any kind gives the sequence up."""
         if self._sequence is None:
             self._sequence = await self._tokenizer.begin(self._work, other_than=self._lost)
         sequence = self._sequence
         try:
-            tokens = await self._request(sequence, end=end)
+            tokens = await self._request(sequence, end=end, peek=peek)
             while sequence.heard < self._samples:
-                tokens = await self._request(sequence, end=end)
+                tokens = await self._request(sequence, end=end, peek=peek)
         except BaseException:
             self._lost = sequence.server
             self._give_up()
@@ -143,11 +154,11 @@ class TritonUtterance:
             await self._tokenizer.ended(sequence)
         return tokens
 
-    async def _request(self, sequence: _Sequence, *, end: bool) -> list[int]:
+    async def _request(self, sequence: _Sequence, *, end: bool, peek: bool) -> list[int]:
         until = min(self._samples, sequence.heard + _REPLAY_SAMPLES)
-        is_last = end and until == self._samples
-        tensors = {"pcm": self._kept[sequence.heard : until], **({"peek": [True]} if is_last else {})}
-        place = SequencePlace(sequence.name, start=sequence.heard == 0, end=is_last)
+        is_last = until == self._samples
+        tensors = {"pcm": self._kept[sequence.heard : until], **({"peek": [True]} if peek and is_last else {})}
+        place = SequencePlace(sequence.name, start=sequence.heard == 0, end=end and is_last)
         sequence.asking = asyncio.get_running_loop().create_task(
             sequence.server.client.infer(
                 SPEECH_TOKENIZER,

@@ -52,7 +52,7 @@ def _turn(tokenizer: TextTokenizer, message: Message) -> list[int]:
     opening = f"{TURN_NAMES[message.role]}\n"
     match message.content:
         case None:
-            return [tokenizer.bot_id, *tokenizer.encode_text(opening)]
+            return [tokenizer.bot_id, *tokenizer.encode_text(opening + message.begun)]
         case SpeechContent(tokens=values):
             speech = [tokenizer.audio_offset + value for value in values]
             return [tokenizer.bot_id, *tokenizer.encode_text(opening), *speech, tokenizer.eot_id]

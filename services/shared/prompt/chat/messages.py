@@ -44,6 +44,7 @@ class Message:
     Attributes:
         role: "system", "user" (or "human", the model's own word) or "assistant".
         content: what was written or spoken; None leaves the assistant's turn open, for the model to go on.
+        begun: of an open turn, the text that it begins with.
 
     Raises:
         InvalidOptionError: the role is unknown.
@@ -51,6 +52,7 @@ class Message:
 
     role: str
     content: str | SpeechContent | None
+    begun: str = ""
 
     def __post_init__(self) -> None:
         if self.role not in TURN_NAMES:

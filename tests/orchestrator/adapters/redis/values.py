@@ -8,11 +8,13 @@ from services.orchestrator.conversation.record import (
     Message,
     Origin,
     Outcome,
+    ReplyBasis,
     ReplyWork,
     Role,
     RoomName,
     RoomWork,
     TurnMetrics,
+    Utterance,
 )
 from services.orchestrator.ports.store import Consent, KeptTurn, KeptVoice, NewSession, OpenTurn, StreamFormats
 
@@ -54,7 +56,9 @@ def turn(number: int, text: str = "It rains.") -> KeptTurn:
 
 
 def open_turn(number: int) -> OpenTurn:
-    return OpenTurn(number, 3, Origin.TEXT, f"r{number}", "And tomorrow?", "Tomor")
+    basis = ReplyBasis("Tomorrow it rains.", False, "", 7, Utterance(number, 100, 16_100))
+    written = "(sad) Tomorrow it rains."
+    return OpenTurn(number, 3, Origin.TEXT, f"r{number}", "And tomorrow?", "Tomor", basis, written, False, (5, 1030))
 
 
 def voice(

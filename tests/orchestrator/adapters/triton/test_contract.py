@@ -61,6 +61,21 @@ def test_any_cut_of_an_utterance_gives_the_same_whole_groups(world: World, quest
     world.run(job)
 
 
+def test_tokens_at_a_pause_are_those_of_speech_that_ends_there_and_the_utterance_goes_on(
+    world: World, question: Audio
+) -> None:
+    async def job(rooms: Rooms) -> None:
+        pause = len(question.samples) // 2
+        utterance = rooms.tokenizer.listen(WORK)
+        assert await utterance.peek() == ()
+        await utterance.push(question.samples[:pause])
+        assert await utterance.peek() == await utterance.peek() == await hear(rooms, question.samples[:pause], 8000)
+        await utterance.push(question.samples[pause:])
+        assert await utterance.finish() == await hear(rooms, question.samples, 8000)
+
+    world.run(job)
+
+
 @pytest.mark.parametrize("samples", [0, 1, 300])
 def test_an_utterance_shorter_than_a_group_has_no_tokens(world: World, samples: int) -> None:
     async def job(rooms: Rooms) -> None:
