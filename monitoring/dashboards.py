@@ -61,6 +61,7 @@ def _conversation() -> dict[str, Any]:
         Row("Objectives", _conversation_objectives()),
         Row("Silence", _conversation_silence()),
         Row("Replies", _conversation_turns()),
+        Row("Prepared at a pause", _conversation_speculation()),
         Row("Errors", _conversation_ends()),
     )
     return build("stepaudio-conversation", "Step-Audio: conversations", "Is it good for those who speak?", rows)
@@ -81,6 +82,29 @@ def _conversation_ends() -> tuple[Panel, ...]:
             "reqps",
             (Query(f"{_rate(f'{_O}ended_streams_total', by='reason')} > 0", "{{reason}}"),),
             width=12,
+        ),
+    )
+
+
+def _conversation_speculation() -> tuple[Panel, ...]:
+    return (
+        Panel(
+            "Prepared replies by outcome",
+            "Committed ones were spoken; discarded ones met a user who went on; withheld ones were not allowed.",
+            "reqps",
+            (Query(_rate(f"{_O}speculations_total", by="outcome"), "{{outcome}}"),),
+        ),
+        Panel(
+            "Sooner heard",
+            "Mean time that a turn's silence was shorter because its reply had been prepared.",
+            "s",
+            (Query(f"{_rate(f'{_O}saved_seconds_total')} / {_rate(f'{_FIRST}_count')}", "saved"),),
+        ),
+        Panel(
+            "Thrown away",
+            "Share of the language models' tokens that were made for replies nobody got.",
+            "percentunit",
+            (Query(f"{_rate(f'{_O}wasted_tokens_total')} / {_rate(f'{_O}tokens_total')}", "wasted"),),
         ),
     )
 

@@ -117,7 +117,16 @@ def test_a_child_dies_with_a_parent_that_is_killed(tmp_path: Path) -> None:
 
 
 def test_the_memory_of_a_session_is_that_of_all_its_processes() -> None:
-    assert session_memory_bytes(os.getsid(0)) > 10 * 2**20
+    holds = "held = bytearray(b'1') * (40 << 20); print('held', flush=True); sys.stdin.read()"
+    both = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {('import sys; ' + holds)!r}])"
+    with subprocess.Popen(
+        [sys.executable, "-c", both], stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True
+    ) as leader:
+        assert leader.stdout is not None
+        assert leader.stdout.readline() == b"held\n"
+        assert 40 * 2**20 < session_memory_bytes(leader.pid) < 120 * 2**20
+        assert leader.stdin is not None
+        leader.stdin.close()
 
 
 def test_a_record_is_read_back_while_its_writer_lives(tmp_path: Path) -> None:
