@@ -53,7 +53,8 @@ def main() -> int:
     parser.add_argument("--stage", nargs=2, metavar=("ROOM", "STAGE"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.stage:
-        return run_stage(*options.stage, options.work, options.threads)
+        room, stage = options.stage
+        return run_stage(room, stage, options.work, options.threads)
     print(machine())
     rows = [row for room in options.rooms for row in run_room(room, options)]
     print(table(HEADER, [(r.room, r.stage, r.peak_mib, f"{r.cpu_s:.0f}", f"{r.wall_s:.0f}", r.told) for r in rows]))

@@ -11,7 +11,7 @@ Numbers of random networks mean nothing as speech: what is held is shapes, finit
 """
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Final, TypeAlias
@@ -28,6 +28,7 @@ from services.local.system import LocalSystem
 from services.shared import paths
 from services.shared.decoding import ContinuousBatcher
 from services.shared.errors import StepAudioError
+from services.shared.graphs.cache import GraphRecord
 from services.shared.graphs.opening import GraphSettings
 from services.shared.nn.step1 import load_step1
 from services.shared.sampling import SamplingParams
@@ -157,8 +158,8 @@ def _agreed(actual: NDArray[np.float32], expected: NDArray[np.float32]) -> str:
     return f"at most {furthest:.1e} from torch, where values reach {np.abs(expected).max():.2g}"
 
 
-def _furthest(records: object) -> float:
-    return max(record.parity.max_difference for record in records)  # type: ignore[attr-defined]  # values of a mapping
+def _furthest(records: Iterable[GraphRecord]) -> float:
+    return max(record.parity.max_difference for record in records)
 
 
 def _vocoder_folder(checkpoints: Path) -> Path:

@@ -9,5 +9,4 @@ def peak_mib(pid: int | str = "self") -> int:
         status = Path(f"/proc/{pid}/status").read_text()
     except FileNotFoundError:
         return 0
-    (line,) = (line for line in status.splitlines() if line.startswith("VmHWM")) or ("VmHWM: 0 kB",)
-    return int(line.split()[1]) // 1024
+    return next((int(line.split()[1]) // 1024 for line in status.splitlines() if line.startswith("VmHWM")), 0)

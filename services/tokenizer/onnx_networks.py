@@ -1,4 +1,4 @@
-"""The linguistic encoder whose layers run outside torch, in ONNX Runtime or TensorRT; everything around them is inherited.
+"""The linguistic encoder whose layers run in ONNX Runtime or TensorRT; everything around them is inherited.
 
 The torch layers that the graph replaces are given up: their parameters are on the meta device.
 """

@@ -1,4 +1,4 @@
-"""Flow and HiFT whose networks run outside torch, in ONNX Runtime or TensorRT; everything around them is inherited.
+"""Flow and HiFT whose networks run in ONNX Runtime or TensorRT; everything around them is inherited.
 
     Flow.encode, Flow.integrate ─> flow_encoder, flow_conditions, ten times flow_step
     HiFT.predict_f0, .render    ─> hift_f0, hift_wave

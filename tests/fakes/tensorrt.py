@@ -1,8 +1,7 @@
 """TensorRT without a GPU: the port of plans, computed by ONNX Runtime on the CPU.
 
-A plan is a line of JSON (version, device, buckets, whether it takes other weights) and the ONNX graph. Executions read
-and write memory at the addresses they are given, as the real ones do, and work is only queued: it runs at once, or, while
-something is captured, again at each replay.
+A plan is a line of JSON (version, device, buckets, whether it takes other weights) and the ONNX graph. Executions
+read and write memory at the addresses they are given, as the real ones do, and work is only queued: it runs at once, or, once something is captured, at each replay.
 """
 
 import ctypes
@@ -139,7 +138,7 @@ class FakeGraph:
 _KINDS = {"tensor(float)": np.float32, "tensor(int64)": np.int64, "tensor(bool)": np.bool_}
 
 
-def _read(address: int, shape: tuple[int, ...], kind: type[np.generic]) -> NDArray[Any]:
+def _read(address: int, shape: tuple[int, ...], kind: Any) -> NDArray[Any]:
     size = int(np.prod(shape)) * np.dtype(kind).itemsize
     return np.frombuffer(ctypes.string_at(address, size), kind).reshape(shape)
 

@@ -19,7 +19,7 @@ from services.shared.graphs.plans.command import Workshop, run_build
 from services.shared.graphs.plans.gate import Gate, relative_distance
 from services.shared.graphs.plans.keys import Precision
 from services.shared.graphs.plans.session import PlanSession
-from services.shared.graphs.plans.store import PlanOrder, ensure_plans
+from services.shared.graphs.plans.store import PlanOrder, PlanPlace, ensure_plans
 from services.shared.paths import TOKENIZER_FOLDER
 from services.tokenizer import graphs
 from services.tokenizer.engine.export import ensure_tokenizer_graphs
@@ -62,10 +62,7 @@ def ensure_tokenizer_plans(folder: str | Path, workshop: Workshop) -> GraphFolde
         exported,
         (PlanOrder(spec, precision, buckets_of(spec, RANGES, shared=SHARED_AXES)),),
         workshop.builder,
-        cache=workshop.cache,
-        room=graphs.ROOM,
-        graphs_key=graphs.graphs_key(folder),
-        precision=workshop.precision,
+        PlanPlace(workshop.cache, graphs.ROOM, graphs.graphs_key(folder), workshop.precision),
         measure=measure,
     )
 

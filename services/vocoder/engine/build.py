@@ -3,8 +3,8 @@
     flow_encoder, flow_conditions, flow_step   in the precision asked for; they are nearly all of the time
     hift_f0, hift_wave                         float32: a pitch that is a little off is heard, a phase too
 
-Speech of a fixed utterance, with and without a voice's clip, by the plans and by torch must have nearly one log-mel. The
-vocoder for music has the same networks: where its folder is there, its weights are put into the same plans.
+Speech of a fixed utterance, with and without a voice's clip, by the plans and by torch must have nearly one log-mel.
+The vocoder for music has the same networks: where its folder is there, its weights are put into the same plans.
 
 Needs the extra `engine`, TensorRT and a CUDA device; everything but their calls is tested without.
 """
@@ -25,7 +25,7 @@ from services.shared.graphs.plans.gate import Gate, log_mel_distance
 from services.shared.graphs.plans.keys import Precision
 from services.shared.graphs.plans.scales import activation_scales
 from services.shared.graphs.plans.session import PlanSession
-from services.shared.graphs.plans.store import PlanOrder, Twin, ensure_plans
+from services.shared.graphs.plans.store import PlanOrder, PlanPlace, Twin, ensure_plans
 from services.shared.graphs.spec import GraphSpec
 from services.shared.paths import MUSIC_VOCODER_FOLDER, TTS_FOLDER, VOCODER_FOLDER
 from services.vocoder import graphs
@@ -79,10 +79,7 @@ def ensure_vocoder_plans(folder: str | Path, workshop: Workshop, *, twin: Twin |
         exported,
         _orders(exported, config, flow, hift, workshop.precision),
         workshop.builder,
-        cache=workshop.cache,
-        room=graphs.ROOM,
-        graphs_key=graphs.graphs_key(folder),
-        precision=workshop.precision,
+        PlanPlace(workshop.cache, graphs.ROOM, graphs.graphs_key(folder), workshop.precision),
         measure=lambda made: _measure(folder, workshop, made),
         twin=twin,
     )

@@ -34,6 +34,6 @@ def test_a_compiler_that_computes_something_else_is_found_out(golden_folder: Pat
     careless = FakeTensorRt(version="careless")
     careless.spoil = louder
     with pytest.raises(CheckpointError, match="rows of the linguistic encoder"):
-        ensure_tokenizer_plans(golden_folder, Workshop(
-            careless, FakeAccelerator(), torch.device("cpu"), settings.cache, "float32"
-        ))
+        ensure_tokenizer_plans(
+            golden_folder, Workshop(careless, FakeAccelerator(), torch.device("cpu"), settings.cache, "float32")
+        )

@@ -12,16 +12,29 @@ from services.shared.graphs.plans.command import Workshop, official_workshop, ru
 from services.shared.graphs.plans.gate import check_gate
 from services.shared.graphs.plans.keys import Precision
 from services.shared.graphs.plans.opening import open_plans
+from services.shared.graphs.plans.precision import OPERATORS
 from services.shared.paths import MUSIC_VOCODER_FOLDER, TTS_FOLDER, VOCODER_FOLDER
 from services.vocoder import graphs, load_vocoder
-from services.vocoder.config import load_config
+from services.vocoder.config import CONFIG_FILE, load_config
 from services.vocoder.engine.build import SHARED_AXES, build_all, ensure_vocoder_plans, precision_of
 from services.vocoder.onnx_networks import by_sessions
 from tests.fakes.tensorrt import FakeAccelerator, FakeTensorRt, louder
 from tests.vocoder.engine.conftest import Toy
-from tests.vocoder.engine.toy import write_folder
 
 pytestmark = pytest.mark.unit
+
+
+@pytest.fixture(scope="module")
+def cache(toy: Toy, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The toy's graphs, in a cache of this module's own."""
+    copied = tmp_path_factory.mktemp("plans")
+    shutil.copytree(toy.settings.cache, copied, dirs_exist_ok=True)
+    return copied
+
+
+def exported_folder(cache: Path) -> Path:
+    (folder,) = (path for path in cache.iterdir() if path.is_dir() and "plans" not in path.name)
+    return folder
 
 
 def workshop(cache: Path, precision: Precision = "float16", builder: FakeTensorRt | None = None) -> Workshop:
@@ -29,18 +42,17 @@ def workshop(cache: Path, precision: Precision = "float16", builder: FakeTensorR
 
 
 @pytest.mark.parametrize("precision", ["float16", "float8"])
-def test_speech_by_plans_is_within_the_bound_of_torch(toy: Toy, precision: Precision) -> None:
-    made = ensure_vocoder_plans(toy.folder, workshop(toy.settings.cache, precision))
+def test_speech_by_plans_is_within_the_bound_of_torch(toy: Toy, cache: Path, precision: Precision) -> None:
+    made = ensure_vocoder_plans(toy.folder, workshop(cache, precision))
     gate = check_gate(made.plans)
     print(f"{precision}: log-mel {gate.distance:.2e} from torch")
     assert 0 < gate.distance < gate.bound
 
 
-def test_a_room_runs_on_the_plans_that_were_built(toy: Toy) -> None:
-    made = workshop(toy.settings.cache)
-    ensure_vocoder_plans(toy.folder, made)
+def test_a_room_runs_on_the_plans_that_were_built(toy: Toy, cache: Path) -> None:
+    ensure_vocoder_plans(toy.folder, workshop(cache))
     opened = open_plans(
-        toy.settings.cache,
+        cache,
         graphs.ROOM,
         graphs.graphs_key(toy.folder),
         "float16",
@@ -57,9 +69,7 @@ def test_a_room_runs_on_the_plans_that_were_built(toy: Toy) -> None:
 
 
 def test_a_compiler_that_computes_something_else_is_found_out(toy: Toy, tmp_path: Path) -> None:
-    for folder in toy.settings.cache.iterdir():
-        if folder.is_dir() and "plans" not in folder.name:
-            shutil.copytree(folder, tmp_path / folder.name)
+    shutil.copytree(toy.settings.cache, tmp_path, dirs_exist_ok=True)
     careless = FakeTensorRt()
     careless.spoil = louder
     with pytest.raises(CheckpointError, match="log-mel of streamed speech"):
@@ -80,32 +90,34 @@ def test_pitch_and_wave_stay_wide_and_float8_is_for_the_flows_steps_alone(toy: T
     assert precision_of(specs["flow_encoder"], "bfloat16") == "bfloat16"
 
 
-def test_the_vocoder_for_music_takes_the_plans_of_the_other_one(tmp_path: Path) -> None:
-    pytest.importorskip("onnxscript")
-    root = tmp_path / "checkpoints" / TTS_FOLDER
-    write_folder(root / VOCODER_FOLDER)
-    write_folder(root / MUSIC_VOCODER_FOLDER, seed=1)
+def test_the_vocoder_for_music_takes_the_plans_of_the_other_one(toy: Toy, tmp_path: Path) -> None:
+    root, cache = tmp_path / "checkpoints" / TTS_FOLDER, tmp_path / "cache"
+    shutil.copytree(toy.folder, root / VOCODER_FOLDER)
+    shutil.copytree(toy.folder, root / MUSIC_VOCODER_FOLDER)
+    with (root / MUSIC_VOCODER_FOLDER / CONFIG_FILE).open("a") as config:
+        config.write("# another checkpoint, which happens to have these weights\n")
+    shutil.copytree(toy.settings.cache, cache)
+    music_graphs = f"{graphs.ROOM}-{graphs.graphs_key(root / MUSIC_VOCODER_FOLDER)}"
+    shutil.copytree(exported_folder(cache), cache / music_graphs)
     builder = FakeTensorRt()
-    speech, music = build_all(tmp_path / "checkpoints", workshop(tmp_path / "cache", builder=builder))
+    speech, music = build_all(tmp_path / "checkpoints", workshop(cache, builder=builder))
     assert speech.path != music.path
     assert (len(builder.compiled), builder.refits) == (5, 5)
     shutil.rmtree(root / MUSIC_VOCODER_FOLDER)
-    assert build_all(tmp_path / "checkpoints", workshop(tmp_path / "cache", builder=builder)) == [speech]
+    assert build_all(tmp_path / "checkpoints", workshop(cache, builder=builder)) == [speech]
 
 
 def test_the_graphs_can_be_taken_apart_and_put_together_by_the_surgeons(toy: Toy) -> None:
     surgeon = pytest.importorskip("onnx_graphsurgeon")
     polygraphy = pytest.importorskip("polygraphy.backend.onnx")
-    (folder,) = (path for path in toy.settings.cache.iterdir() if path.is_dir() and "plans" not in path.name)
+    folder = exported_folder(toy.settings.cache)
     for spec in graphs.all_graphs(load_config(toy.folder)):
         model = onnx.load(str(folder / spec.file))
-        folded = polygraphy.fold_constants(model)
-        graph = surgeon.import_onnx(folded).cleanup().toposort()
+        nodes = len(model.graph.node)
+        graph = surgeon.import_onnx(polygraphy.fold_constants(model)).cleanup().toposort()
         assert [tensor.name for tensor in graph.inputs] == list(spec.inputs)
-        assert len(graph.nodes) <= len(model.graph.node)
-        assert not {axis for axes in spec.inputs.values() for axis in axes if isinstance(axis, str)} - {
-            dim for tensor in graph.inputs for dim in tensor.shape if isinstance(dim, str)
-        }
+        assert 0.9 * nodes < len(graph.nodes) <= nodes
+        assert {node.op for node in graph.nodes} <= OPERATORS
 
 
 def test_every_axis_that_counts_streams_is_known(toy: Toy) -> None:

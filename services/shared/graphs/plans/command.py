@@ -40,7 +40,9 @@ class Workshop:
     precision: Precision
 
 
-def run_build(room: str, build: Callable[[Path, Workshop], list[GraphFolder]], arguments: list[str] | None = None) -> int:
+def run_build(
+    room: str, build: Callable[[Path, Workshop], list[GraphFolder]], arguments: list[str] | None = None
+) -> int:
     """Run the command.
 
     Args:

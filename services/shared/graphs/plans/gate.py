@@ -50,7 +50,7 @@ class Gate:
 
 
 def log_mel_distance(expected: Tensor, actual: Tensor) -> float:
-    """Mean absolute difference of the log-mel of two waves [1, N] or [N] at 22.05 kHz; infinite where lengths differ."""
+    """Mean absolute difference of the log-mel of two waves [N] at 22.05 kHz; infinite where lengths differ."""
     first, second = expected.flatten().float().cpu(), actual.flatten().float().cpu()
     if first.shape != second.shape:
         return float("inf")

@@ -39,9 +39,9 @@ def open_plans(
     return session
 
 
-def open_on_device(cache: Path, room: str, graphs_key: str, precision: Precision, device: str) -> Callable[
-    [GraphSpec], PlanSession
-]:
+def open_on_device(
+    cache: Path, room: str, graphs_key: str, precision: Precision, device: str
+) -> Callable[[GraphSpec], PlanSession]:
     """`open_plans` by NVIDIA's package on a CUDA device.
 
     Raises:

@@ -4,7 +4,7 @@
     sums of many, exponentials …   in float32
     all else                       in float32 where a float32 value comes in, else in the low type
 
-Inputs and outputs of the graph stay float32, so a room notices nothing. Weights are stored in the type they are used in.
+Inputs and outputs of the graph stay float32, so a room notices nothing. Weights are stored in the type of their use.
 With float8, products with constant matrices take both sides in E4M3: matrices with a scale for each column, activations
 with one scale that was measured (`scales`); all other products are float16.
 
@@ -45,9 +45,16 @@ _MOVED_AND_MAPPED: Final = frozenset(
 OPERATORS: Final = _PRODUCTS | _WIDE | _MOVED_AND_MAPPED
 """What a graph may hold: the operators that are handled here, all of which TensorRT's parser takes."""
 
-_FLOAT: Final = TensorProto.FLOAT
-_LOW: Final = {"float16": TensorProto.FLOAT16, "bfloat16": TensorProto.BFLOAT16, "float8": TensorProto.FLOAT16}
-_ARRAYS: Final = {TensorProto.FLOAT16: np.dtype(np.float16), TensorProto.BFLOAT16: np.dtype(ml_dtypes.bfloat16)}
+_FLOAT: Final[int] = TensorProto.FLOAT
+_LOW: Final[Mapping[str, int]] = {
+    "float16": TensorProto.FLOAT16,
+    "bfloat16": TensorProto.BFLOAT16,
+    "float8": TensorProto.FLOAT16,
+}
+_ARRAYS: Final[Mapping[int, np.dtype[Any]]] = {
+    TensorProto.FLOAT16: np.dtype(np.float16),
+    TensorProto.BFLOAT16: np.dtype(ml_dtypes.bfloat16),
+}
 
 
 def typed_model(content: bytes, precision: Precision, *, scales: Mapping[str, float] | None = None) -> bytes:

@@ -1,4 +1,4 @@
-"""An open plan, run on torch tensors as `GraphSession` runs a graph: the caller owns all memory, nothing is copied back.
+"""An open plan, run on torch tensors as `GraphSession` runs a graph: all memory is the caller's, nothing is copied.
 
 Work is queued on torch's current stream, so it comes in order with torch's own and nobody waits for the device.
 

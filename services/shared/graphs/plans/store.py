@@ -24,9 +24,9 @@ import onnx
 from services.shared.errors import CheckpointError
 from services.shared.graphs.cache import GraphFolder, GraphRecord, Parity, ensure_graphs
 from services.shared.graphs.plans.gate import GATE_FILE, Gate
-from services.shared.graphs.plans.keys import plan_file, plans_key, plans_room
+from services.shared.graphs.plans.keys import Precision, plan_file, plans_key, plans_room
 from services.shared.graphs.plans.port import Bucket, Compiler, Recipe
-from services.shared.graphs.plans.precision import Precision, typed_model
+from services.shared.graphs.plans.precision import typed_model
 from services.shared.graphs.spec import GraphSpec
 
 _UNMEASURED: Final = Parity(0.0, 0.0, 0.0)
@@ -51,6 +51,23 @@ class PlanOrder:
 
 
 @dataclass(frozen=True, slots=True)
+class PlanPlace:
+    """Where a room's plans are kept, and as what.
+
+    Attributes:
+        cache: of graphs and plans.
+        room: its name.
+        graphs_key: of its graphs.
+        precision: that was asked for; an order may say a higher one.
+    """
+
+    cache: Path
+    room: str
+    graphs_key: str
+    precision: Precision
+
+
+@dataclass(frozen=True, slots=True)
 class Twin:
     """A checkpoint of the same structure whose plans are there: its graphs and its plans."""
 
@@ -66,11 +83,8 @@ def ensure_plans(
     exported: GraphFolder,
     orders: tuple[PlanOrder, ...],
     compiler: Compiler,
+    place: PlanPlace,
     *,
-    cache: Path,
-    room: str,
-    graphs_key: str,
-    precision: Precision,
     measure: Measure,
     twin: Twin | None = None,
 ) -> GraphFolder:
@@ -79,17 +93,14 @@ def ensure_plans(
     Args:
         exported: the graphs, whole.
         orders: one for each graph.
-        cache: where plans are kept.
-        room: its name.
-        graphs_key: of the graphs.
-        precision: that was asked for; an order may say a higher one.
+        place: where they are kept.
         measure: holds what was compiled against torch.
         twin: whose plans take these weights, where the structures are equal.
 
     Raises:
         CheckpointError: TensorRT does not take a graph, or the room is too far from torch; nothing is kept then.
     """
-    timings = cache / f"timings-{_plain(compiler.device)}-{_plain(compiler.version)}"
+    timings = place.cache / f"timings-{_plain(compiler.device)}-{_plain(compiler.version)}"
 
     def build(target: Path) -> Mapping[str, GraphRecord]:
         plans: dict[str, bytes] = {}
@@ -105,7 +116,9 @@ def ensure_plans(
         records[GATE_FILE] = GraphRecord(gate.parity(), {})
         return records
 
-    return ensure_graphs(cache, plans_room(room), plans_key(graphs_key, compiler, precision), build)
+    return ensure_graphs(
+        place.cache, plans_room(place.room), plans_key(place.graphs_key, compiler, place.precision), build
+    )
 
 
 def structure(model: bytes) -> str:

@@ -13,7 +13,7 @@ from services.shared.graphs.plans.buckets import buckets_of
 from services.shared.graphs.plans.gate import GATE_FILE, Gate, check_gate, log_mel_distance, relative_distance
 from services.shared.graphs.plans.keys import Precision
 from services.shared.graphs.plans.opening import open_on_device, open_plans
-from services.shared.graphs.plans.store import PlanOrder, Twin, ensure_plans, structure
+from services.shared.graphs.plans.store import PlanOrder, PlanPlace, Twin, ensure_plans, structure
 from tests.fakes.tensorrt import FakeAccelerator, FakeTensorRt
 from tests.shared.graphs.plans.toy import GRAPHS_KEY, RANGES, ROOM, SPEC, exported, toy_model
 
@@ -39,10 +39,7 @@ def build(
         exported(cache, seed, key=key),
         (order,),
         compiler,
-        cache=cache,
-        room=ROOM,
-        graphs_key=key,
-        precision=precision,
+        PlanPlace(cache, ROOM, key, precision),
         measure=measure,
         twin=twin,
     )
@@ -109,27 +106,21 @@ def test_a_graph_that_is_refused_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize("distance", [0.06, float("nan"), float("inf")])
 def test_beyond_the_bound_nothing_is_kept(tmp_path: Path, distance: float) -> None:
     compiler = FakeTensorRt()
-    with pytest.raises(CheckpointError, match="not\\s+served: build with a higher precision"):
+    with pytest.raises(CheckpointError, match="build with a higher precision"):
         build(tmp_path, compiler, distance=distance)
     with pytest.raises(MissingFileError):
-        open_plans(
-            tmp_path, ROOM, GRAPHS_KEY, "float16", opener=compiler, accelerator=FakeAccelerator()
-        )
+        open_plans(tmp_path, ROOM, GRAPHS_KEY, "float16", opener=compiler, accelerator=FakeAccelerator())
 
 
 def test_a_room_opens_the_plans_of_its_own_device_version_and_precision(tmp_path: Path) -> None:
     build(tmp_path, FakeTensorRt())
-    opened = open_plans(
-        tmp_path, ROOM, GRAPHS_KEY, "float16", opener=FakeTensorRt(), accelerator=FakeAccelerator()
-    )
+    opened = open_plans(tmp_path, ROOM, GRAPHS_KEY, "float16", opener=FakeTensorRt(), accelerator=FakeAccelerator())
     y = torch.empty(1, 3, 8)
     opened(SPEC).run({"x": torch.zeros(1, 3, 8), "ids": torch.arange(3)}, {"y": y, "doubled": torch.arange(3)})
     assert torch.allclose(y, torch.full_like(y, 1 / 8), atol=1e-3)
     for opener, precision in ((FakeTensorRt(version="11.0.0"), "float16"), (FakeTensorRt(), "bfloat16")):
-        with pytest.raises(MissingFileError, match="not exported|does not exist"):
-            open_plans(
-                tmp_path, ROOM, GRAPHS_KEY, precision, opener=opener, accelerator=FakeAccelerator()
-            )  # type: ignore[arg-type]  # a name of a precision
+        with pytest.raises(MissingFileError, match="does not exist"):
+            open_plans(tmp_path, ROOM, GRAPHS_KEY, precision, opener=opener, accelerator=FakeAccelerator())  # type: ignore[arg-type]  # a name of a precision
 
 
 def test_plans_whose_record_is_beyond_the_bound_are_not_served(tmp_path: Path) -> None:
@@ -152,7 +143,7 @@ def test_plans_run_on_cuda_alone_and_where_tensorrt_is_installed(tmp_path: Path)
 def test_the_log_mel_tells_a_louder_wave_and_a_shorter_one() -> None:
     wave = torch.sin(torch.arange(22_050) * 0.1) * 0.1
     assert log_mel_distance(wave, wave) == 0
-    assert 0.5 < log_mel_distance(wave, 3 * wave) < 1.2
+    assert 0.3 < log_mel_distance(wave, 3 * wave) < 1.2
     assert log_mel_distance(wave, wave[1:]) == float("inf")
     rows = torch.ones(3, 4)
     assert relative_distance(rows, 1.5 * rows) == pytest.approx(0.5)

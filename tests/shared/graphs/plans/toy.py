@@ -1,4 +1,4 @@
-"""A small graph written by hand, so that plans are tested without an exporter: y = softmax(relu(x @ W) @ V), z = 2 ids."""
+"""A small graph written by hand, so that plans are tested without an exporter: y = softmax(relu(x W) V), and 2 ids."""
 
 from pathlib import Path
 
