@@ -1,7 +1,8 @@
 """TensorRT without a GPU: the port of plans, computed by ONNX Runtime on the CPU.
 
-A plan is a line of JSON (version, device, buckets, whether it takes other weights) and the ONNX graph. Executions
-read and write memory at the addresses they are given, as the real ones do, and work is only queued: it runs at once, or, once something is captured, at each replay.
+A plan is a line of JSON (version, device, buckets, whether it takes other weights) and the ONNX graph. Executions read
+and write memory at the addresses they are given, as the real ones do. Work that is queued runs at once; work that is
+captured runs at each replay.
 """
 
 import ctypes

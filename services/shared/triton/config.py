@@ -35,10 +35,7 @@ def render(spec: ModelSpec) -> str:
         'backend: "python"',
         f"max_batch_size: {spec.max_batch}",
     ]
-    for tensor in spec.inputs:
-        lines += _tensor("input", tensor, ragged=spec.has_batch_dimension)
-    for tensor in spec.outputs:
-        lines += _tensor("output", tensor, ragged=False)
+    lines += tensor_lines(spec)
     # The model itself says where it runs (STEPAUDIO_DEVICE), so the same file serves machines with and without GPUs.
     lines.append("instance_group [ { count: 1 kind: KIND_MODEL } ]")
     lines += _scheduler(spec)
@@ -60,6 +57,12 @@ def write_all(repository: Path) -> list[Path]:
 def config_path(repository: Path, spec: ModelSpec) -> Path:
     """Where a model's config.pbtxt stands."""
     return repository / spec.pool / spec.name / "config.pbtxt"
+
+
+def tensor_lines(spec: ModelSpec) -> list[str]:
+    """What the model takes and gives."""
+    inputs = [line for tensor in spec.inputs for line in _tensor("input", tensor, ragged=spec.has_batch_dimension)]
+    return inputs + [line for tensor in spec.outputs for line in _tensor("output", tensor, ragged=False)]
 
 
 def _tensor(kind: str, tensor: TensorSpec, *, ragged: bool) -> Iterable[str]:
