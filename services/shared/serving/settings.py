@@ -47,6 +47,7 @@ class RoomSettings(BaseSettings):
     memory_fraction: float = Field(default=0.9, gt=0, le=1)
     kv_cache_mib: int = Field(default=0, ge=0)
     prefill_tokens: int = Field(default=2048, ge=16, le=65_536)
+    model_runner: Literal[1, 2] = 1
     graphs: bool = True
     graph_cache: Path = Path("out/graphs")
     plan_precision: Literal["float32", "float16", "bfloat16", "float8"] = "float16"
