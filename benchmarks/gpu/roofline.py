@@ -9,10 +9,11 @@ this roofline is never flattered.
 Source of peaks: NVIDIA's data sheets, dense bfloat16 and memory bandwidth.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -97,9 +98,19 @@ def step1_decode(config: Step1Config, *, batch: int, context: int, bytes_per_num
 
 def counted(job: Callable[[], object]) -> float:
     """Operations of the products that a torch job runs."""
-    with FlopCounterMode(display=False) as counter:
+    with FlopCounterMode(display=False, custom_mapping=_ON_CPUS) as counter:
         job()
     return float(counter.get_total_flops())
+
+
+def _attention(query: Sequence[int], key: Sequence[int], value: Sequence[int], *_: object, **__: object) -> int:
+    """Operations of attention over shapes [B, H, T, D]; each group of keys and values serves its heads."""
+    batch, heads, rows, width = query
+    return 2 * batch * heads * rows * key[2] * (width + value[3])
+
+
+_ON_CPUS: Final = {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention}
+"""Torch counts its attention on CUDA devices, and forgets the one on CPUs."""
 
 
 def weight_bytes(*modules: nn.Module) -> int:
