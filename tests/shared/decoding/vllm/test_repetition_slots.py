@@ -40,7 +40,13 @@ class Runner:
         self.lengths: dict[int, int] = {}
         lengths: Any = Held(torch.zeros(SLOTS, dtype=torch.int32))
         state = LogitsProcRequestState(
-            torch.device("cpu"), SLOTS, VOCABULARY, Held(self.ids), lengths, lengths, lengths  # type: ignore[arg-type]  # vLLM's own tensors need a GPU
+            torch.device("cpu"),
+            SLOTS,
+            VOCABULARY,
+            Held(self.ids),
+            lengths,
+            lengths,
+            lengths,  # type: ignore[arg-type]  # vLLM's own tensors need a GPU
         )
         self.rule = RepetitionAwareSlots(None, state)
 
