@@ -25,7 +25,7 @@ from services.shared.errors import MissingFileError, RoomUnavailableError
 WHEEL: Final = "nvidia-pytriton"
 _LOOPBACK: Final = "127.0.0.1"
 _GRACE_S: Final = 5.0
-FIRST_FLOW_STEPS: Final = 4
+FIRST_FLOW_STEPS: Final = 3
 """On a CPU a step of the flow takes long; with the nano checkpoint these few sound alike (docs/measurements.md)."""
 _LOAD_FAILURE: Final = re.compile(r"failed to load '(\w+)' version \d+: \w+: (.*?)(?:\\n|\"?$)", re.MULTILINE)
 """How the server's log tells why a model could not be loaded; the traceback behind it stays in the log."""
