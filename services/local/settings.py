@@ -1,7 +1,7 @@
 """What the environment decides about the local system (STEPAUDIO_*)."""
 
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -19,6 +19,9 @@ class LocalSettings(BaseSettings):
         model_repository: folder with one folder of Triton models for each pool.
         run_folder: where logs and the record of what runs are kept; one system a folder.
         threads: threads of every network.
+        engine: what computes the networks of the tokenizer and the vocoder. `onnxruntime` is the faster one on a CPU;
+            their graphs are exported when it is first needed, and where that fails torch computes.
+        graph_cache: folder of exported graphs.
         ready_timeout_s: how long the slowest room may take to give its first answer.
     """
 
@@ -28,7 +31,9 @@ class LocalSettings(BaseSettings):
     model_repository: Path = ROOT / "model_repository"
     run_folder: Path = Path("out/local")
     threads: int = Field(default=1, ge=1, le=256)
-    ready_timeout_s: float = Field(default=120.0, gt=0)
+    engine: Literal["onnxruntime", "torch"] = "onnxruntime"
+    graph_cache: Path = Path("out/graphs")
+    ready_timeout_s: float = Field(default=240.0, gt=0)
 
 
 def read_local_settings() -> LocalSettings:

@@ -11,8 +11,8 @@ The flow is not causal, so each pass makes a window of mel anew and keeps the pa
  * Every frame has its own noise (see `noise`), so two windows agree where they overlap; a short fade takes up the rest.
  * HiFT's wave is exact for the mel it is given, so no seam exists that the mel does not have.
  * The first hop is short, each later one longer, up to a limit: few passes, early sound.
- * The first pass, which the caller waits for, may take fewer steps from noise to mel; each later one takes twice as many
-   as the one before, up to all: the second is waited for by a listener who has heard little yet.
+ * The first pass, which the caller waits for, may take fewer steps from noise to mel. Each later one takes twice as
+   many as the one before, up to all: who waits for the second has heard little yet.
 
 The state is small and explicit: the room itself keeps nothing between two calls.
 """
@@ -44,8 +44,8 @@ class StreamSettings:
     Attributes:
         first_hop_frames: wave that the first pass waits for.
         first_limit_frames: wave that the first pass gives at most, however many tokens are pushed at once.
-        first_steps: of the flow in the first pass, doubled from pass to pass up to all of them; a stream that is complete
-            in one push takes all.
+        first_steps: of the flow in the first pass, doubled from pass to pass up to all of them; a stream that is
+            complete in one push takes all.
         hop_growth: each pass waits for this many times the wave of the pass before,
         max_hop_frames: … up to this.
         lookback_frames: finished mel that a pass sees before its hop.
