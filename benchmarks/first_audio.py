@@ -15,6 +15,7 @@ One by one, the caller waits for the whole reply; streamed, for the beginning of
 with the reply, and is told for each length: for the nano checkpoint's own short sentences, and for replies of several
 sentences, whose words are dictated to the chat model (dictation.py), which does all its work as ever. The last table
 has the whole silence of a caller whose end of turn is found by silence, without and with replies prepared at pauses.
+The server's own breakdown counts from the last sound of speech: the silence at a clip's end is endpointing too.
 
 Seconds are wall time. Beside them stands the processor time that all of the system's processes used meanwhile, which
 other work on the machine does not lengthen.
@@ -146,7 +147,7 @@ def report(results: Results) -> str:
             table(("ms of the wait, mean", *PARTS), [_parts(*way) for way in {**ways, **by_silence}.items()]),
             "",
             table(
-                ("the turn ended by", "questions", "median s", "95 %", "of it endpointing, s"),
+                ("the turn ended by", "questions", "silence heard, median s", "95 %", "of it after the end, ms"),
                 [_silence(way, waits) for way, waits in by_silence.items()],
             ),
         ]
@@ -174,8 +175,10 @@ def _summary(reply: str, streamed: Sequence[Wait], ordered: Sequence[Wait]) -> t
 
 
 def _silence(way: str, waits: Sequence[Wait]) -> tuple[str, ...]:
-    endpointing = statistics.median(wait.parts_s["endpointing"] for wait in waits)
-    return (way, str(len(waits)), *(f"{figure:.3f}" for figure in (*_walls(waits), endpointing)))
+    heard = [sum(wait.parts_s.values()) for wait in waits]
+    after = [1000 * (sum(wait.parts_s.values()) - wait.parts_s["endpointing"]) for wait in waits]
+    silence = f"{statistics.median(heard):.3f}", f"{percentile(heard, 95):.3f}"
+    return (way, str(len(waits)), *silence, f"{statistics.median(after):.0f}")
 
 
 def _walls(waits: Sequence[Wait]) -> tuple[float, float]:
