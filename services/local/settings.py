@@ -19,8 +19,10 @@ class LocalSettings(BaseSettings):
         model_repository: folder with one folder of Triton models for each pool.
         run_folder: where logs and the record of what runs are kept; one system a folder.
         threads: threads of every network.
-        engine: what computes the networks of the tokenizer and the vocoder. `onnxruntime` is the faster one on a CPU;
-            their graphs are exported when it is first needed, and where that fails torch computes.
+        device, dtype: of every room, which read them themselves.
+        engine: as the rooms know it (services/shared/serving/settings.py). `onnxruntime` is the faster one for tokenizer
+            and vocoder on a CPU in float32; their graphs are exported when they are first needed. Elsewhere, and where
+            that fails, torch computes.
         graph_cache: folder of exported graphs.
         ready_timeout_s: how long the slowest room may take to give its first answer.
     """
@@ -31,9 +33,16 @@ class LocalSettings(BaseSettings):
     model_repository: Path = ROOT / "model_repository"
     run_folder: Path = Path("out/local")
     threads: int = Field(default=1, ge=1, le=256)
-    engine: Literal["onnxruntime", "torch"] = "onnxruntime"
+    device: str = "cpu"
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    engine: Literal["onnxruntime", "torch", "vllm", "onnxruntime-tensorrt"] = "onnxruntime"
     graph_cache: Path = Path("out/graphs")
     ready_timeout_s: float = Field(default=240.0, gt=0)
+
+    @property
+    def uses_graphs(self) -> bool:
+        """Whether rooms run exported graphs."""
+        return (self.engine, self.device, self.dtype) == ("onnxruntime", "cpu", "float32")
 
 
 def read_local_settings() -> LocalSettings:

@@ -140,7 +140,7 @@ class TritonServer:
 
     def _command(self, backend: Backend, settings: LocalSettings) -> list[str]:
         first: list[str] = []
-        if settings.engine == ONNX_RUNTIME and self.pool in GRAPH_ROOMS:
+        if settings.uses_graphs and self.pool in GRAPH_ROOMS:
             folders = str(settings.checkpoints.resolve()), str(settings.graph_cache.resolve())
             first = [sys.executable, "-m", "services.local.graph_host", self.pool, *folders]
         return [
@@ -199,7 +199,7 @@ def _environment(backend: Backend, settings: LocalSettings) -> dict[str, str]:
         "PYTHONPATH": str(ROOT),
         "LD_LIBRARY_PATH": f"{backend.libraries}:{sysconfig.get_config_var('LIBDIR')}",
         "STEPAUDIO_CHECKPOINTS": str(settings.checkpoints.resolve()),
-        "STEPAUDIO_ENGINE": TORCH,
+        "STEPAUDIO_ENGINE": TORCH if settings.engine == ONNX_RUNTIME else settings.engine,
         "STEPAUDIO_GRAPH_CACHE": str(settings.graph_cache.resolve()),
         "STEPAUDIO_THREADS": threads,
         "STEPAUDIO_FIRST_FLOW_STEPS": os.environ.get("STEPAUDIO_FIRST_FLOW_STEPS", str(FIRST_FLOW_STEPS)),

@@ -4,10 +4,12 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from services.local.graph_host import GRAPH_ROOMS, ONNX_RUNTIME, TORCH, engine_after
+from services.local.settings import LocalSettings
 from services.shared.errors import CheckpointError
 from tests.conftest import ROOT
 
@@ -27,6 +29,20 @@ def test_torch_computes_what_cannot_be_exported(fault: Exception, caplog: pytest
 
     assert engine_after(export) == TORCH
     assert "torch computes instead" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("chosen", "uses_graphs"),
+    [
+        ({}, True),
+        ({"engine": "torch"}, False),
+        ({"engine": "vllm"}, False),
+        ({"dtype": "bfloat16"}, False),
+        ({"device": "cuda"}, False),
+    ],
+)
+def test_graphs_are_for_float32_on_a_cpu(chosen: dict[str, Any], uses_graphs: bool) -> None:
+    assert LocalSettings(**chosen).uses_graphs is uses_graphs
 
 
 @pytest.mark.parametrize("room", GRAPH_ROOMS)
