@@ -20,9 +20,9 @@ class LocalSettings(BaseSettings):
         run_folder: where logs and the record of what runs are kept; one system a folder.
         threads: threads of every network.
         device, dtype: of every room, which read them themselves.
-        engine: as the rooms know it (services/shared/serving/settings.py). `onnxruntime` is the faster one for tokenizer
-            and vocoder on a CPU in float32; their graphs are exported when they are first needed. Elsewhere, and where
-            that fails, torch computes.
+        engine: as the rooms know it (services/shared/serving/settings.py). `onnxruntime` is the faster one for
+            tokenizer and vocoder on a CPU in float32; their graphs are exported when they are first needed. Elsewhere,
+            and where that fails, torch computes.
         graph_cache: folder of exported graphs.
         ready_timeout_s: how long the slowest room may take to give its first answer.
     """
