@@ -31,6 +31,14 @@ def test_torch_computes_what_cannot_be_exported(fault: Exception, caplog: pytest
     assert "torch computes instead" in caplog.text
 
 
+def test_an_export_that_takes_too_long_is_given_up() -> None:
+    def export() -> None:
+        while True:
+            pass
+
+    assert engine_after(export, longest_s=0.02) == TORCH
+
+
 @pytest.mark.parametrize(
     ("chosen", "uses_graphs"),
     [
