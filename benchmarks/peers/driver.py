@@ -1,0 +1,114 @@
+"""One process with one framework in it, and the paced callers that talk to it: run by `python -m benchmarks.peers`.
+
+    python -m benchmarks.peers.driver KIND SCENARIO CLIP SPEECH_END_BYTES SESSIONS SECONDS
+
+frames   silence all the time while the agent speaks one long text: processor time for 20 ms in and 20 ms out
+turns    the clip, then silence in which the turn ends and a short reply is heard, again and again: what a turn took
+
+The callers live in the framework's process and hand it bare frames, so there is no transport in it; kind `alone` is the
+callers without a framework. Processor time is that of the whole process, with all threads, living and dead.
+"""
+
+import asyncio
+import importlib
+import json
+import resource
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Final
+
+from benchmarks.peers.scene import (
+    FRAME_S,
+    INPUT_FRAME_BYTES,
+    LONG_TEXT,
+    PIECE_MS,
+    REPLY_FRAME_BYTES,
+    WORDS_KNOWN_MS,
+    Journal,
+    Talker,
+    Turn,
+)
+
+SETTLE_S: Final = 3.0
+REST_S: Final = 2.6
+"""From the end of the clip to the next turn: the silence, the reply and a second of peace."""
+QUICK_S: Final = 0.02
+STILL: Final = bytes(INPUT_FRAME_BYTES)
+
+
+def conversations(kind: str, journals: Sequence[Journal]) -> AbstractAsyncContextManager[Sequence[Talker]]:
+    """Open as many conversations as there are journals."""
+    module = importlib.import_module(f"benchmarks.peers.{kind}")
+    opened: AbstractAsyncContextManager[Sequence[Talker]] = module.conversations(journals)
+    return opened
+
+
+async def pace(talker: Talker, journal: Journal, place: float, frames: Sequence[bytes], marks: tuple[int, int]) -> None:
+    """Talk for ever: the frames again and again; the marks are the frame that ends speech and that of the words."""
+    loop = asyncio.get_running_loop()
+    begun_s, number = loop.time() + place, 0
+    while True:
+        await asyncio.sleep(max(0.0, begun_s + number * FRAME_S - loop.time()))
+        index = number % len(frames)
+        await talker.push(frames[index])
+        if index == marks[0]:
+            journal.turns.append(Turn(time.perf_counter()))
+        elif index == marks[1]:
+            await talker.words_known()
+        number += 1
+
+
+async def run(kind: str, scenario: str, sessions: int, seconds: float, spoken: tuple[bytes, int]) -> dict[str, Any]:
+    """Talk to a framework; returns what is to be told, as JSON."""
+    is_steady = scenario == "frames"
+    journals = [Journal(PIECE_MS / 1000 if is_steady else QUICK_S) for _ in range(sessions)]
+    frames, marks = ([STILL], (-1, -1)) if is_steady else turn_frames(*spoken)
+    spread_s = len(frames) * FRAME_S / sessions
+    async with conversations(kind, journals) as talkers, asyncio.TaskGroup() as group:
+        callers = [
+            group.create_task(pace(talker, journal, place * spread_s, frames, marks))
+            for place, (talker, journal) in enumerate(zip(talkers, journals, strict=True))
+        ]
+        if is_steady:
+            for talker in talkers:
+                await talker.say(LONG_TEXT)
+            await asyncio.sleep(SETTLE_S)
+        used_s, heard = time.process_time(), sum(journal.reply_bytes for journal in journals)
+        begun_s = time.perf_counter()
+        await asyncio.sleep(seconds)
+        used_s = time.process_time() - used_s
+        heard = sum(journal.reply_bytes for journal in journals) - heard
+        told = {
+            "used_s": used_s,
+            "frames_in": sessions * (time.perf_counter() - begun_s) / FRAME_S,
+            "frames_out": heard / REPLY_FRAME_BYTES,
+            "turns": [[asdict(turn) for turn in journal.turns] for journal in journals],
+            "memory_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        }
+        for caller in callers:
+            caller.cancel()
+    return told
+
+
+def turn_frames(clip: bytes, speech_end: int) -> tuple[list[bytes], tuple[int, int]]:
+    """A turn's frames, which of them ends the speech, and at which the words are known."""
+    silent = round(REST_S / FRAME_S) * INPUT_FRAME_BYTES
+    audio = clip + bytes(-len(clip) % INPUT_FRAME_BYTES + silent)
+    frames = [audio[begin : begin + INPUT_FRAME_BYTES] for begin in range(0, len(audio), INPUT_FRAME_BYTES)]
+    last = (speech_end - 1) // INPUT_FRAME_BYTES
+    return frames, (last, last + round(WORDS_KNOWN_MS / 1000 / FRAME_S))
+
+
+def main() -> None:
+    """See the module."""
+    kind, scenario, clip, speech_end, sessions, seconds = sys.argv[1:]
+    spoken = (Path(clip).read_bytes(), int(speech_end))
+    print(json.dumps(asyncio.run(run(kind, scenario, int(sessions), float(seconds), spoken))), flush=True)
+
+
+if __name__ == "__main__":
+    main()

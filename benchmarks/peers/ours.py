@@ -1,0 +1,231 @@
+"""This server, all of it but the wire: messages of the public API in, messages out, with Silero and stub rooms.
+
+What is between gRPC and the rooms runs as in a replica: decoding, voice activity, endpointing, the pipeline, resampling
+from the vocoder's 22.05 kHz, chunks of 20 ms, the messages. Bytes on a socket are not made of them.
+"""
+
+import asyncio
+import random
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.peers.scene import (
+    FRAME_MS,
+    INPUT_RATE_HZ,
+    MIN_SPEECH_MS,
+    PIECE_MS,
+    REPLY_RATE_HZ,
+    SILENCE_MS,
+    VAD_STOP_MS,
+    VAD_THRESHOLD,
+    Journal,
+    Talker,
+)
+from protos.gen.stepaudio.v1 import audio_pb2, conversation_pb2
+from services.orchestrator.adapters.silero import SileroDetector
+from services.orchestrator.conversation.options import (
+    EndpointingOptions,
+    GenerationOptions,
+    Options,
+    TurnTakingOptions,
+    VoiceActivityOptions,
+    VoiceOptions,
+)
+from services.orchestrator.ingress.conversation_stream import ConversationStream, StreamPatience
+from services.orchestrator.ingress.messages import Profile
+from services.orchestrator.ingress.opening import Retention, read_start
+from services.orchestrator.ingress.options import Offer
+from services.orchestrator.pipeline.limits import PipelineLimits, ReplyLimits
+from services.orchestrator.pipeline.observer import Unobserved
+from services.orchestrator.pipeline.sessions import Sessions
+from services.orchestrator.pipeline.surroundings import Surroundings
+from services.orchestrator.pipeline.voices import VoiceBook
+from services.orchestrator.ports.rooms import ChatMessage, PreparedVoice, Rooms, TextPiece, Work
+from services.shared.codec import GROUP_TOKENS
+from tests.fakes.rooms import (
+    OUTPUT_RATE_HZ,
+    FakeBuiltInVoices,
+    FakeChatModel,
+    FakeSpeechModel,
+    FakeSpeechStream,
+    FakeTokenizer,
+    FakeVocoder,
+    FakeVoiceMaker,
+    group_of,
+)
+from tests.fakes.store import FakeSessionStore, FakeVoiceStore
+
+Request = conversation_pb2.ConverseRequest
+Response = conversation_pb2.ConverseResponse
+TENANT: Final = "benchmark"
+INBOX_FRAMES: Final = 50
+WAVE: Final = np.zeros(OUTPUT_RATE_HZ * PIECE_MS // 1000, np.float32)
+
+
+class Chat(FakeChatModel):
+    """The stub of the language model."""
+
+    def __init__(self, journals: dict[str, Journal]) -> None:
+        super().__init__()
+        self._journals = journals
+
+    async def reply(
+        self, messages: Sequence[ChatMessage], options: GenerationOptions, work: Work, *, begun: str = ""
+    ) -> AsyncGenerator[TextPiece, None]:
+        """See the port."""
+        async for word in self._journals[work.session].words():
+            yield TextPiece(word, 1)
+        yield TextPiece("", 0, "stop")
+
+
+class Speech(FakeSpeechModel):
+    """The stub of speech: a group of tokens for each of its pieces."""
+
+    def __init__(self, journals: dict[str, Journal]) -> None:
+        super().__init__()
+        self._journals = journals
+
+    async def speak(
+        self, clause: str, voice: PreparedVoice, *, seed: int, work: Work
+    ) -> AsyncGenerator[tuple[int, ...], None]:
+        """See the port."""
+        async for _ in self._journals[work.session].pieces(clause):
+            yield TOKENS
+
+
+class Stream(FakeSpeechStream):
+    """A piece for each group, at once: unlike the real vocoder it looks at nothing beyond."""
+
+    async def push(self, tokens: Sequence[int], *, last: bool) -> NDArray[np.float32]:
+        """See the port."""
+        return np.tile(WAVE, len(tokens) // GROUP_TOKENS)
+
+
+class Vocoder(FakeVocoder):
+    """Takes no time: that of speech is all in the stub of speech."""
+
+    def open(self, voice: PreparedVoice, *, seed: int, work: Work) -> FakeSpeechStream:
+        """See the port."""
+        return Stream(self, work, seed=seed)
+
+
+TOKENS: Final = group_of(1)
+
+
+class Conversation:
+    """One client."""
+
+    def __init__(self, journal: Journal) -> None:
+        self._journal = journal
+        self._inbox: asyncio.Queue[Request] = asyncio.Queue(INBOX_FRAMES)
+
+    async def push(self, frame: bytes) -> None:
+        """See the protocol."""
+        await self._inbox.put(Request(audio=audio_pb2.AudioChunk(data=frame)))
+
+    async def words_known(self) -> None:
+        """The language model hears for itself."""
+
+    async def say(self, text: str) -> None:
+        """See the protocol."""
+        await self._inbox.put(Request(say=conversation_pb2.Say(request_id="long", text=text)))
+
+    async def requests(self) -> AsyncIterator[Request]:
+        """As they come from the client."""
+        while True:
+            yield await self._inbox.get()
+
+    async def write(self, response: Response) -> None:
+        """Take an event."""
+        if response.HasField("reply_audio"):
+            self._journal.heard(len(response.reply_audio.audio.data))
+        elif response.HasField("error"):
+            raise RuntimeError(response.error.status.message)
+
+
+@asynccontextmanager
+async def conversations(journals: Sequence[Journal]) -> AsyncIterator[Sequence[Talker]]:
+    """One for each journal."""
+    by_session: dict[str, Journal] = {}
+    async with AsyncExitStack() as stack:
+        shared = surroundings(by_session, stack)
+        sessions = await stack.enter_async_context(Sessions(shared, owner="replica"))
+        profile = profile_of(shared)
+        talkers, held = [], []
+        for journal in journals:
+            opened = await sessions.start(read_start(START, TENANT, profile.offer, Retention()))
+            by_session[opened.session_id] = journal
+            stream = ConversationStream(
+                opened,
+                profile,
+                shared.voices,
+                patience=StreamPatience(),
+                clock=time.monotonic,
+                wall_clock=time.time,
+            )
+            talker = Conversation(journal)
+            held.append(asyncio.create_task(stream.run(talker.requests(), talker.write)))
+            talkers.append(talker)
+        yield talkers
+        for task in held:
+            task.cancel()
+        ends = await asyncio.gather(*held, return_exceptions=True)
+        if failed := [end for end in ends if isinstance(end, Exception)]:
+            raise failed[0]
+
+
+def surroundings(journals: dict[str, Journal], stack: AsyncExitStack) -> Surroundings:
+    """What a replica gives its sessions, over the stubs."""
+    silero = SileroDetector()
+    stack.callback(silero.close)
+    built_in = FakeBuiltInVoices()
+    rooms = Rooms(FakeTokenizer(), Chat(journals), Speech(journals), Vocoder(), FakeVoiceMaker(), built_in)
+    return Surroundings(
+        rooms=rooms,
+        voices=VoiceBook(built_in, FakeVoiceStore(clock=time.time)),
+        detector=silero,
+        store=FakeSessionStore(clock=time.time),
+        limits=PipelineLimits(reply=ReplyLimits(first_chunk_ms=PIECE_MS)),
+        observer=Unobserved(),
+        clock=time.monotonic,
+        wall_clock=time.time,
+        chance=random.Random(1),
+        default_prompt="",
+    )
+
+
+def profile_of(shared: Surroundings) -> Profile:
+    """The turn taking that all have here."""
+    idle = EndpointingOptions(pause_ms=VAD_STOP_MS, complete_silence_ms=SILENCE_MS, max_silence_ms=2 * SILENCE_MS)
+    options = Options(
+        voice=VoiceOptions(voice_id=shared.rooms.built_in.default_name),
+        generation=GenerationOptions(max_new_tokens=512, temperature=0.5, top_p=0.75, top_k=50),
+        turn_taking=TurnTakingOptions(
+            voice_activity=VoiceActivityOptions(threshold=VAD_THRESHOLD, min_speech_ms=MIN_SPEECH_MS),
+            while_idle=idle,
+            while_replying=idle,
+        ),
+    )
+    return Profile(
+        offer=Offer(context_tokens=4096, max_new_tokens=1024, defaults=options),
+        native_rate_hz=OUTPUT_RATE_HZ,
+        resume_window_ms=60_000,
+        max_session_ms=3_600_000,
+        max_utterance_ms=30_000,
+        max_playout_lead_ms=shared.limits.reply.max_playout_lead_ms,
+        max_idle_ms=60_000,
+        server_version="benchmark",
+    )
+
+
+_PCM = audio_pb2.AUDIO_ENCODING_PCM16
+START: Final = conversation_pb2.SessionStart(
+    input_audio=audio_pb2.AudioFormat(encoding=_PCM, sample_rate_hz=INPUT_RATE_HZ),
+    reply_audio=audio_pb2.AudioFormat(encoding=_PCM, sample_rate_hz=REPLY_RATE_HZ),
+    reply_chunk_ms=FRAME_MS,
+)
