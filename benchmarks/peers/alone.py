@@ -24,6 +24,6 @@ class Mirror:
 
 
 @asynccontextmanager
-async def conversations(journals: Sequence[Journal]) -> AsyncIterator[Sequence[Talker]]:
+async def conversations(journals: Sequence[Journal], *, deaf: bool) -> AsyncIterator[Sequence[Talker]]:
     """One for each journal."""
     yield [Mirror(journal) for journal in journals]

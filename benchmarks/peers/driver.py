@@ -1,9 +1,13 @@
 """One process with one framework in it, and the paced callers that talk to it: run by `python -m benchmarks.peers`.
 
-    python -m benchmarks.peers.driver KIND SCENARIO CLIP SPEECH_END_BYTES SESSIONS SECONDS
+    python -m benchmarks.peers.driver KIND SCENARIO CLIP SESSIONS SECONDS
 
 frames   silence all the time while the agent speaks one long text: processor time for 20 ms in and 20 ms out
+deaf     the same without a network of voice activity: nothing is ever speech
 turns    the clip, then silence in which the turn ends and a short reply is heard, again and again: what a turn took
+
+Everyone brings a release of Silero of its own, and they differ by a frame in where they hear the clip end. So a turn is
+measured from the end of speech as the framework's own network has it.
 
 The callers live in the framework's process and hand it bare frames, so there is no transport in it; kind `alone` is the
 callers without a framework. Processor time is that of the whole process, with all threads, living and dead.
@@ -19,14 +23,17 @@ from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol, cast
 
 from benchmarks.peers.scene import (
     FRAME_S,
     INPUT_FRAME_BYTES,
+    INPUT_RATE_HZ,
     LONG_TEXT,
     PIECE_MS,
     REPLY_FRAME_BYTES,
+    VAD_THRESHOLD,
+    WINDOW_BYTES,
     WORDS_KNOWN_MS,
     Journal,
     Talker,
@@ -38,13 +45,19 @@ REST_S: Final = 2.6
 """From the end of the clip to the next turn: the silence, the reply and a second of peace."""
 QUICK_S: Final = 0.02
 STILL: Final = bytes(INPUT_FRAME_BYTES)
+STILL_AFTER_BYTES: Final = 2 * INPUT_RATE_HZ
 
 
-def conversations(kind: str, journals: Sequence[Journal]) -> AbstractAsyncContextManager[Sequence[Talker]]:
-    """Open as many conversations as there are journals."""
-    module = importlib.import_module(f"benchmarks.peers.{kind}")
-    opened: AbstractAsyncContextManager[Sequence[Talker]] = module.conversations(journals)
-    return opened
+class Framework(Protocol):
+    """What a module of a framework has."""
+
+    async def judge(self, audio: bytes) -> Sequence[float]:
+        """How likely each whole 32 ms of the audio are speech, by the framework's own network."""
+
+    def conversations(
+        self, journals: Sequence[Journal], *, deaf: bool
+    ) -> AbstractAsyncContextManager[Sequence[Talker]]:
+        """Open as many conversations as there are journals."""
 
 
 async def pace(talker: Talker, journal: Journal, place: float, frames: Sequence[bytes], marks: tuple[int, int]) -> None:
@@ -62,13 +75,15 @@ async def pace(talker: Talker, journal: Journal, place: float, frames: Sequence[
         number += 1
 
 
-async def run(kind: str, scenario: str, sessions: int, seconds: float, spoken: tuple[bytes, int]) -> dict[str, Any]:
+async def run(kind: str, scenario: str, clip: bytes, *, sessions: int, seconds: float) -> dict[str, Any]:
     """Talk to a framework; returns what is to be told, as JSON."""
-    is_steady = scenario == "frames"
+    framework = cast(Framework, importlib.import_module(f"benchmarks.peers.{kind}"))
+    is_steady = scenario != "turns"
+    speech_end = 0 if is_steady else speech_end_bytes(await framework.judge(clip + bytes(STILL_AFTER_BYTES)))
     journals = [Journal(PIECE_MS / 1000 if is_steady else QUICK_S) for _ in range(sessions)]
-    frames, marks = ([STILL], (-1, -1)) if is_steady else turn_frames(*spoken)
+    frames, marks = ([STILL], (-1, -1)) if is_steady else turn_frames(clip, speech_end)
     spread_s = len(frames) * FRAME_S / sessions
-    async with conversations(kind, journals) as talkers, asyncio.TaskGroup() as group:
+    async with framework.conversations(journals, deaf=scenario == "deaf") as talkers, asyncio.TaskGroup() as group:
         callers = [
             group.create_task(pace(talker, journal, place * spread_s, frames, marks))
             for place, (talker, journal) in enumerate(zip(talkers, journals, strict=True))
@@ -87,11 +102,17 @@ async def run(kind: str, scenario: str, sessions: int, seconds: float, spoken: t
             "frames_in": sessions * (time.perf_counter() - begun_s) / FRAME_S,
             "frames_out": heard / REPLY_FRAME_BYTES,
             "turns": [[asdict(turn) for turn in journal.turns] for journal in journals],
+            "speech_end_ms": speech_end * 1000 // (2 * INPUT_RATE_HZ),
             "memory_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
         }
         for caller in callers:
             caller.cancel()
     return told
+
+
+def speech_end_bytes(probabilities: Sequence[float]) -> int:
+    """Where the last frame ends that is speech."""
+    return WINDOW_BYTES * (1 + max(place for place, each in enumerate(probabilities) if each >= VAD_THRESHOLD))
 
 
 def turn_frames(clip: bytes, speech_end: int) -> tuple[list[bytes], tuple[int, int]]:
@@ -105,9 +126,9 @@ def turn_frames(clip: bytes, speech_end: int) -> tuple[list[bytes], tuple[int, i
 
 def main() -> None:
     """See the module."""
-    kind, scenario, clip, speech_end, sessions, seconds = sys.argv[1:]
-    spoken = (Path(clip).read_bytes(), int(speech_end))
-    print(json.dumps(asyncio.run(run(kind, scenario, int(sessions), float(seconds), spoken))), flush=True)
+    kind, scenario, clip, sessions, seconds = sys.argv[1:]
+    told = run(kind, scenario, Path(clip).read_bytes(), sessions=int(sessions), seconds=float(seconds))
+    print(json.dumps(asyncio.run(told)), flush=True)
 
 
 if __name__ == "__main__":

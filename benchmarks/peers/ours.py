@@ -23,6 +23,7 @@ from benchmarks.peers.scene import (
     SILENCE_MS,
     VAD_STOP_MS,
     VAD_THRESHOLD,
+    WINDOW_BYTES,
     Journal,
     Talker,
 )
@@ -45,8 +46,10 @@ from services.orchestrator.pipeline.observer import Unobserved
 from services.orchestrator.pipeline.sessions import Sessions
 from services.orchestrator.pipeline.surroundings import Surroundings
 from services.orchestrator.pipeline.voices import VoiceBook
+from services.orchestrator.ports.hearing import VoiceActivityDetector
 from services.orchestrator.ports.rooms import ChatMessage, PreparedVoice, Rooms, TextPiece, Work
 from services.shared.codec import GROUP_TOKENS
+from tests.fakes.hearing import ScriptedDetector
 from tests.fakes.rooms import (
     OUTPUT_RATE_HZ,
     FakeBuiltInVoices,
@@ -148,12 +151,22 @@ class Conversation:
             raise RuntimeError(response.error.status.message)
 
 
+async def judge(audio: bytes) -> Sequence[float]:
+    """By the detector that serves."""
+    samples = np.frombuffer(audio[: len(audio) // WINDOW_BYTES * WINDOW_BYTES], "<i2").astype(np.float32) / 32768
+    silero = SileroDetector()
+    try:
+        return await silero.open().judge(samples)
+    finally:
+        silero.close()
+
+
 @asynccontextmanager
-async def conversations(journals: Sequence[Journal]) -> AsyncIterator[Sequence[Talker]]:
+async def conversations(journals: Sequence[Journal], *, deaf: bool) -> AsyncIterator[Sequence[Talker]]:
     """One for each journal."""
     by_session: dict[str, Journal] = {}
     async with AsyncExitStack() as stack:
-        shared = surroundings(by_session, stack)
+        shared = surroundings(by_session, ScriptedDetector() if deaf else open_silero(stack))
         sessions = await stack.enter_async_context(Sessions(shared, owner="replica"))
         profile = profile_of(shared)
         talkers, held = [], []
@@ -179,16 +192,21 @@ async def conversations(journals: Sequence[Journal]) -> AsyncIterator[Sequence[T
             raise failed[0]
 
 
-def surroundings(journals: dict[str, Journal], stack: AsyncExitStack) -> Surroundings:
-    """What a replica gives its sessions, over the stubs."""
+def open_silero(stack: AsyncExitStack) -> VoiceActivityDetector:
+    """One for all conversations, as in a replica."""
     silero = SileroDetector()
     stack.callback(silero.close)
+    return silero
+
+
+def surroundings(journals: dict[str, Journal], detector: VoiceActivityDetector) -> Surroundings:
+    """What a replica gives its sessions, over the stubs."""
     built_in = FakeBuiltInVoices()
     rooms = Rooms(FakeTokenizer(), Chat(journals), Speech(journals), Vocoder(), FakeVoiceMaker(), built_in)
     return Surroundings(
         rooms=rooms,
         voices=VoiceBook(built_in, FakeVoiceStore(clock=time.time)),
-        detector=silero,
+        detector=detector,
         store=FakeSessionStore(clock=time.time),
         limits=PipelineLimits(reply=ReplyLimits(first_chunk_ms=PIECE_MS)),
         observer=Unobserved(),

@@ -12,9 +12,8 @@ turn ends, for all alike. Nothing here knows a framework, and nothing beyond the
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
@@ -25,6 +24,8 @@ FRAME_S: Final = FRAME_MS / 1000
 INPUT_FRAME_BYTES: Final = 2 * INPUT_RATE_HZ * FRAME_MS // 1000
 REPLY_FRAME_BYTES: Final = 2 * REPLY_RATE_HZ * FRAME_MS // 1000
 
+WINDOW_BYTES: Final = 1024
+"""What Silero judges at once: 32 ms."""
 VAD_THRESHOLD: Final = 0.5
 MIN_SPEECH_MS: Final = 96
 VAD_STOP_MS: Final = 200

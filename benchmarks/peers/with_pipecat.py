@@ -12,9 +12,10 @@ from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
+import numpy as np
 from loguru import logger
 from pipecat.audio.vad.silero import SileroVADAnalyzer
-from pipecat.audio.vad.vad_analyzer import VADParams
+from pipecat.audio.vad.vad_analyzer import VADAnalyzer, VADParams
 from pipecat.frames.frames import (
     Frame,
     InputAudioRawFrame,
@@ -54,6 +55,7 @@ from benchmarks.peers.scene import (
     USER_WORDS,
     VAD_STOP_MS,
     VAD_THRESHOLD,
+    WINDOW_BYTES,
     Journal,
     Talker,
 )
@@ -148,7 +150,7 @@ class Mouth(BaseOutputTransport):
 class Conversation:
     """One pipeline and its worker."""
 
-    def __init__(self, journal: Journal) -> None:
+    def __init__(self, journal: Journal, *, deaf: bool) -> None:
         params = TransportParams(
             audio_in_enabled=True,
             audio_in_sample_rate=INPUT_RATE_HZ,
@@ -158,7 +160,7 @@ class Conversation:
         )
         self._ear = Ear(params)
         self._recognition = Recognition()
-        aggregators = LLMContextAggregatorPair(LLMContext(), user_params=listening())
+        aggregators = LLMContextAggregatorPair(LLMContext(), user_params=listening(deaf=deaf))
         stages = [
             self._ear,
             self._recognition,
@@ -189,23 +191,42 @@ class Conversation:
         await self.worker.queue_frame(TTSSpeakFrame(text))
 
 
-def listening() -> LLMUserAggregatorParams:
+class Deaf(VADAnalyzer):
+    """Hears speech in nothing, at no cost of its own."""
+
+    def num_frames_required(self) -> int:
+        """See the base."""
+        return WINDOW_BYTES // 2
+
+    def voice_confidence(self, buffer: bytes) -> float:
+        """See the base."""
+        return 0.0
+
+
+async def judge(audio: bytes) -> Sequence[float]:
+    """By the analyser that serves."""
+    analyser = SileroVADAnalyzer()
+    analyser.set_sample_rate(INPUT_RATE_HZ)
+    windows = (audio[begin : begin + WINDOW_BYTES] for begin in range(0, len(audio) - WINDOW_BYTES + 1, WINDOW_BYTES))
+    return [float(np.ravel(analyser.voice_confidence(window))[0]) for window in windows]
+
+
+def listening(*, deaf: bool) -> LLMUserAggregatorParams:
     """The turn taking that all have here."""
     vad = VADParams(
         confidence=VAD_THRESHOLD, start_secs=MIN_SPEECH_MS / 1000, stop_secs=VAD_STOP_MS / 1000, min_volume=0.0
     )
     stop = SpeechTimeoutUserTurnStopStrategy(user_speech_timeout=(SILENCE_MS - VAD_STOP_MS) / 1000)
-    return LLMUserAggregatorParams(
-        vad_analyzer=SileroVADAnalyzer(params=vad), user_turn_strategies=UserTurnStrategies(stop=[stop])
-    )
+    analyser = Deaf(params=vad) if deaf else SileroVADAnalyzer(params=vad)
+    return LLMUserAggregatorParams(vad_analyzer=analyser, user_turn_strategies=UserTurnStrategies(stop=[stop]))
 
 
 @asynccontextmanager
-async def conversations(journals: Sequence[Journal]) -> AsyncIterator[Sequence[Talker]]:
+async def conversations(journals: Sequence[Journal], *, deaf: bool) -> AsyncIterator[Sequence[Talker]]:
     """One for each journal."""
     logger.remove()
     logger.add(sys.stderr, level="WARNING")
-    talkers = [Conversation(journal) for journal in journals]
+    talkers = [Conversation(journal, deaf=deaf) for journal in journals]
     runner = WorkerRunner(handle_sigint=False)
     await runner.add_workers(*(talker.worker for talker in talkers))
     running = asyncio.create_task(runner.run())
