@@ -10,7 +10,8 @@ The frameworks' packages do not go together with this project's (soundfile), so 
    Silero, and deaf, which is the framework by itself.
  * turns: from the end of speech to the first audio, less the silence that was asked for and what the stubs took.
 
-Everyone runs in a process of its own, by turns. Neither has a transport; `wire` adds this server's own.
+Everyone runs in a process of its own, by turns, and nobody has a transport; two more rows add this server's own. A
+window in which the machine did not let frames through in time is measured again.
 """
 
 import argparse
@@ -28,7 +29,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from benchmarks.orchestrator import cost_us as wire_cost_us
-from benchmarks.peers.figures import Overhead, above, cost_us, overheads, ratios
+from benchmarks.peers.figures import Overhead, above, cost_us, is_even, overheads, ratios
 from benchmarks.peers.scene import SILENCE_MS, Turn
 from benchmarks.report import machine, percentile, table
 from benchmarks.stub_clients import server_process
@@ -38,7 +39,10 @@ CLIP: Final = ROOT / "benchmarks/data/nano_questions/wav/demo_00.wav"
 OUT: Final = ROOT / "out/peers.json"
 OURS: Final = "ours"
 PEERS: Final = {"with_pipecat": "pipecat-ai", "with_livekit": "livekit-agents"}
-KINDS: Final = (OURS, *PEERS)
+API: Final = "ours_api"
+KINDS: Final = (OURS, API, *PEERS)
+NAMES: Final = {OURS: "ours", API: "ours, with the API's messages", **PEERS}
+TRIES: Final = 4
 START_S: Final = 60.0
 WIRES: Final = ("echo", "silero")
 Costs = dict[str, list[float]]
@@ -111,14 +115,16 @@ def main() -> None:
         drivers = Drivers(arguments.python, clip)
         versions = {package: drivers.version(package) for package in PEERS.values()}
         print(machine(), versions, sep="\n")
-        found = {"versions": versions, "frames": {}, "turns": {}}
+        found: dict[str, Any] = {"versions": versions, "frames": {}, "turns": {}}
         for sessions in plan.sessions:
             costs = frames(drivers, plan, sessions)
             found["frames"][str(sessions)] = costs
             print(f"\n{sessions} sessions, microseconds of processor time for 20 ms in and 20 ms out:\n")
             print(cost_table(costs))
         turns = {kind: answered(drivers, kind, plan) for kind in KINDS}
-    print(f"\nfrom the end of speech to the first audio, ms above {SILENCE_MS} of silence and the stubs' time, medians:\n")
+    print(
+        f"\nfrom the end of speech to the first audio, ms above {SILENCE_MS} of silence and the stubs' time, medians:\n"
+    )
     print(turn_table(turns))
     found["turns"] = {kind: [(each.ending_s, each.reply_s) for each in turns[kind]] for kind in KINDS}
     arguments.json.parent.mkdir(parents=True, exist_ok=True)
@@ -130,12 +136,24 @@ def frames(drivers: Drivers, plan: Plan, sessions: int) -> Costs:
     costs: Costs = {}
     for _ in range(plan.rounds):
         for kind, scenario in (("alone", "frames"), *((kind, how) for kind in KINDS for how in ("frames", "deaf"))):
-            told = drivers.run(kind, scenario, sessions=sessions, seconds=plan.window_s)
-            cost = cost_us(told["used_s"], told["frames_in"], told["frames_out"])
+            cost = frame_cost_us(drivers, kind, scenario, sessions=sessions, window_s=plan.window_s)
             costs.setdefault(f"{kind} {scenario}", []).append(cost)
         for wire in WIRES:
             costs.setdefault(f"wire {wire}", []).append(asyncio.run(over_the_wire(wire, sessions, plan.window_s)))
     return costs
+
+
+def frame_cost_us(drivers: Drivers, kind: str, scenario: str, *, sessions: int, window_s: float) -> float:
+    """Of one window in which frames went both ways as they should.
+
+    Raises:
+        RuntimeError: there was none: the machine has no time, or the framework does not keep pace.
+    """
+    for _ in range(TRIES):
+        told = drivers.run(kind, scenario, sessions=sessions, seconds=window_s)
+        if is_even(told["frames_due"], told["frames_in"], told["frames_out"]):
+            return cost_us(told["used_s"], told["frames_in"], told["frames_out"])
+    raise RuntimeError(f"{kind} did not keep pace with {sessions} sessions: {told}")
 
 
 async def over_the_wire(kind: str, sessions: int, window_s: float) -> float:
@@ -157,12 +175,13 @@ def cost_table(costs: Mapping[str, Sequence[float]]) -> str:
     """Everyone above the callers alone, and ours as a share of it."""
     header = ("", "with its Silero", "ours / it", "deaf", "ours / it")
     by_scenario = {
-        how: {kind: above(costs[f"{kind} {how}"], costs["alone frames"]) for kind in KINDS} for how in ("frames", "deaf")
+        how: {kind: above(costs[f"{kind} {how}"], costs["alone frames"]) for kind in KINDS}
+        for how in ("frames", "deaf")
     }
     shares = {how: ratios(figures, OURS) for how, figures in by_scenario.items()}
     rows = []
     for kind in KINDS:
-        cells = [PEERS.get(kind, "ours")]
+        cells = [NAMES[kind]]
         for how in ("frames", "deaf"):
             cells.append(f"{by_scenario[how][kind]:.0f}")
             cells.append(f"{shares[how][kind]:.2f}" if kind in PEERS else "")
@@ -179,11 +198,13 @@ def turn_table(turns: Mapping[str, Sequence[Overhead]]) -> str:
     shares = ratios(medians, OURS)
     rows = []
     for kind, found in turns.items():
-        parts = [1000 * statistics.median(values) for values in zip(*((e.ending_s, e.reply_s) for e in found), strict=True)]
+        parts = [
+            1000 * statistics.median(values) for values in zip(*((e.ending_s, e.reply_s) for e in found), strict=True)
+        ]
         worst = 1000 * percentile([each.whole_s for each in found], 95)
         share = f"{shares[kind]:.2f}" if kind in PEERS else ""
         figures = [f"{value:.1f}" for value in (*parts, 1000 * medians[kind], worst)]
-        rows.append((PEERS.get(kind, "ours"), len(found), *figures, share))
+        rows.append((NAMES[kind], len(found), *figures, share))
     return table(("", "turns", "to the question", "to the answer", "both", "95 %", "ours / it"), rows)
 
 

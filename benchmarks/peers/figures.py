@@ -4,8 +4,11 @@ import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from benchmarks.peers.scene import SILENCE_MS, Turn
+
+TOLERANCE: Final = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +55,11 @@ def overheads(turns: Sequence[Turn], *, warm_up: int = 1) -> list[Overhead]:
 def cost_us(used_s: float, frames_in: float, frames_out: float) -> float:
     """Microseconds of processor time for one frame in and one out."""
     return 1e6 * used_s / ((frames_in + frames_out) / 2)
+
+
+def is_even(due: float, *frames: float) -> bool:
+    """Whether so many frames went both ways as were due, or nearly; where not, the machine had no time."""
+    return all(abs(count / due - 1) <= TOLERANCE for count in frames)
 
 
 def above(costs: Sequence[float], driver: Sequence[float]) -> float:

@@ -1,15 +1,15 @@
-"""This server, all of it but the wire: messages of the public API in, messages out, with Silero and stub rooms.
+"""This server's conversations without its wire: PCM16 in and out as the frameworks have it, Silero and stub rooms.
 
-What is between gRPC and the rooms runs as in a replica: decoding, voice activity, endpointing, the pipeline, resampling
-from the vocoder's 22.05 kHz, chunks of 20 ms, the messages. Bytes on a socket are not made of them.
+What is between the API's messages and the rooms runs as in a replica: decoding, voice activity, endpointing, the
+pipeline, pacing, resampling from the vocoder's 22.05 kHz, chunks of 20 ms. `ours_api` adds the messages.
 """
 
 import asyncio
 import random
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import Final
+from typing import Any, Final, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +29,7 @@ from benchmarks.peers.scene import (
 )
 from protos.gen.stepaudio.v1 import audio_pb2, conversation_pb2
 from services.orchestrator.adapters.silero import SileroDetector
+from services.orchestrator.conversation import events
 from services.orchestrator.conversation.options import (
     EndpointingOptions,
     GenerationOptions,
@@ -37,17 +38,21 @@ from services.orchestrator.conversation.options import (
     VoiceActivityOptions,
     VoiceOptions,
 )
-from services.orchestrator.ingress.conversation_stream import ConversationStream, StreamPatience
+from services.orchestrator.conversation.outputs import Refused, ReplyAudio, ReplyStarted
+from services.orchestrator.ingress.audio_in import AudioInput
+from services.orchestrator.ingress.audio_out import AudioOutput
+from services.orchestrator.ingress.formats import input_format, reply_format
 from services.orchestrator.ingress.messages import Profile
 from services.orchestrator.ingress.opening import Retention, read_start
 from services.orchestrator.ingress.options import Offer
 from services.orchestrator.pipeline.limits import PipelineLimits, ReplyLimits
 from services.orchestrator.pipeline.observer import Unobserved
+from services.orchestrator.pipeline.session import Stream
 from services.orchestrator.pipeline.sessions import Sessions
 from services.orchestrator.pipeline.surroundings import Surroundings
 from services.orchestrator.pipeline.voices import VoiceBook
 from services.orchestrator.ports.hearing import VoiceActivityDetector
-from services.orchestrator.ports.rooms import ChatMessage, PreparedVoice, Rooms, TextPiece, Work
+from services.orchestrator.ports.rooms import ChatMessage, PreparedVoice, Rooms, Samples, TextPiece, Work
 from services.shared.codec import GROUP_TOKENS
 from tests.fakes.hearing import ScriptedDetector
 from tests.fakes.rooms import (
@@ -63,10 +68,7 @@ from tests.fakes.rooms import (
 )
 from tests.fakes.store import FakeSessionStore, FakeVoiceStore
 
-Request = conversation_pb2.ConverseRequest
-Response = conversation_pb2.ConverseResponse
 TENANT: Final = "benchmark"
-INBOX_FRAMES: Final = 50
 WAVE: Final = np.zeros(OUTPUT_RATE_HZ * PIECE_MS // 1000, np.float32)
 
 
@@ -101,7 +103,7 @@ class Speech(FakeSpeechModel):
             yield TOKENS
 
 
-class Stream(FakeSpeechStream):
+class Wave(FakeSpeechStream):
     """A piece for each group, at once: unlike the real vocoder it looks at nothing beyond."""
 
     async def push(self, tokens: Sequence[int], *, last: bool) -> NDArray[np.float32]:
@@ -114,41 +116,45 @@ class Vocoder(FakeVocoder):
 
     def open(self, voice: PreparedVoice, *, seed: int, work: Work) -> FakeSpeechStream:
         """See the port."""
-        return Stream(self, work, seed=seed)
+        return Wave(self, work, seed=seed)
 
 
 TOKENS: Final = group_of(1)
 
 
 class Conversation:
-    """One client."""
+    """One stream of a session."""
 
-    def __init__(self, journal: Journal) -> None:
+    def __init__(self, journal: Journal, stream: Stream) -> None:
         self._journal = journal
-        self._inbox: asyncio.Queue[Request] = asyncio.Queue(INBOX_FRAMES)
+        self._stream = stream
+        self._input = AudioInput(input_format(stream.formats), clock=time.monotonic, first_sample=0, replay_s=0.0)
 
     async def push(self, frame: bytes) -> None:
         """See the protocol."""
-        await self._inbox.put(Request(audio=audio_pb2.AudioChunk(data=frame)))
+        heard = self._input.push(frame)
+        self._stream.hear(heard.samples, heard.first_sample)
 
     async def words_known(self) -> None:
         """The language model hears for itself."""
 
     async def say(self, text: str) -> None:
         """See the protocol."""
-        await self._inbox.put(Request(say=conversation_pb2.Say(request_id="long", text=text)))
+        self._stream.tell(events.Say(time.monotonic(), "long", text, events.ReplyTiming.INTERRUPT))
 
-    async def requests(self) -> AsyncIterator[Request]:
-        """As they come from the client."""
-        while True:
-            yield await self._inbox.get()
-
-    async def write(self, response: Response) -> None:
-        """Take an event."""
-        if response.HasField("reply_audio"):
-            self._journal.heard(len(response.reply_audio.audio.data))
-        elif response.HasField("error"):
-            raise RuntimeError(response.error.status.message)
+    async def listen(self) -> None:
+        """Take what is emitted until the conversation ends."""
+        format_ = reply_format(self._stream.formats)
+        audio = AudioOutput(format_, OUTPUT_RATE_HZ, chunk_ms=FRAME_MS)
+        async for emitted in self._stream.events():
+            match emitted.output:
+                case ReplyStarted():
+                    audio = AudioOutput(format_, OUTPUT_RATE_HZ, chunk_ms=FRAME_MS)
+                case ReplyAudio(samples=samples, spoken_characters=characters):
+                    for chunk in audio.push(cast(Samples, samples), characters):
+                        self._journal.heard(len(chunk.data))
+                case Refused(error=error):
+                    raise error
 
 
 async def judge(audio: bytes) -> Sequence[float]:
@@ -164,32 +170,35 @@ async def judge(audio: bytes) -> Sequence[float]:
 @asynccontextmanager
 async def conversations(journals: Sequence[Journal], *, deaf: bool) -> AsyncIterator[Sequence[Talker]]:
     """One for each journal."""
+    async with opened(journals, deaf=deaf) as (streams, _, _):
+        talkers = [Conversation(journal, stream) for journal, stream in zip(journals, streams, strict=True)]
+        async with kept_running([talker.listen() for talker in talkers]):
+            yield talkers
+
+
+@asynccontextmanager
+async def opened(
+    journals: Sequence[Journal], *, deaf: bool
+) -> AsyncIterator[tuple[Sequence[Stream], Surroundings, Profile]]:
+    """A session for each journal, and what they live in."""
     by_session: dict[str, Journal] = {}
     async with AsyncExitStack() as stack:
         shared = surroundings(by_session, ScriptedDetector() if deaf else open_silero(stack))
         sessions = await stack.enter_async_context(Sessions(shared, owner="replica"))
         profile = profile_of(shared)
-        talkers, held = [], []
-        for journal in journals:
-            opened = await sessions.start(read_start(START, TENANT, profile.offer, Retention()))
-            by_session[opened.session_id] = journal
-            stream = ConversationStream(
-                opened,
-                profile,
-                shared.voices,
-                patience=StreamPatience(),
-                clock=time.monotonic,
-                wall_clock=time.time,
-            )
-            talker = Conversation(journal)
-            held.append(asyncio.create_task(stream.run(talker.requests(), talker.write)))
-            talkers.append(talker)
-        yield talkers
-        for task in held:
+        streams = [await sessions.start(read_start(START, TENANT, profile.offer, Retention())) for _ in journals]
+        by_session.update((stream.session_id, each) for stream, each in zip(streams, journals, strict=True))
+        yield streams, shared, profile
+
+
+@asynccontextmanager
+async def kept_running(conversing: Sequence[Coroutine[Any, Any, None]]) -> AsyncIterator[None]:
+    """Run what holds conversations while the block runs; what fails there, fails."""
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(each) for each in conversing]
+        yield
+        for task in tasks:
             task.cancel()
-        ends = await asyncio.gather(*held, return_exceptions=True)
-        if failed := [end for end in ends if isinstance(end, Exception)]:
-            raise failed[0]
 
 
 def open_silero(stack: AsyncExitStack) -> VoiceActivityDetector:

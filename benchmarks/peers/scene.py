@@ -37,7 +37,9 @@ REPLY_WORDS: Final = ("The ", "sheep ", "says ", "baa.")
 LONG_TEXT: Final = "All of this is spoken, one word after another. " * 20
 LETTERS_PER_PIECE: Final = 2
 PIECE_MS: Final = 120
-PIECE: Final = bytes(2 * REPLY_RATE_HZ * PIECE_MS // 1000)
+SPEECH_RATE_HZ: Final = 22_050
+"""Of the stub of speech, as of the real vocoder; what comes out is asked for at `REPLY_RATE_HZ`, so all resample."""
+PIECE: Final = bytes(2 * SPEECH_RATE_HZ * PIECE_MS // 1000)
 WORD_S: Final = 0.01
 FIRST_PIECE_S: Final = 0.03
 WORDS_KNOWN_MS: Final = 100
@@ -66,12 +68,14 @@ class Journal:
     """What is noted of one conversation.
 
     Attributes:
+        pushed: frames that the framework took.
         reply_bytes: of audio that came out.
         turns: in order.
         pace_s: time of the stub of speech for each piece after the first.
     """
 
     pace_s: float
+    pushed: int = 0
     reply_bytes: int = 0
     turns: list[Turn] = field(default_factory=list)
 
@@ -105,7 +109,7 @@ class Journal:
             yield word
 
     async def pieces(self, text: str) -> AsyncIterator[bytes]:
-        """The stub of speech: PCM16 at 24 kHz, as long as its text."""
+        """The stub of speech: PCM16, as long as its text."""
         for place in range(-(-len(text) // LETTERS_PER_PIECE)):
             if place:
                 await asyncio.sleep(self.pace_s)

@@ -1,4 +1,4 @@
-"""The same conversation as a LiveKit agent session: plugins for recognition, model and speech, its own Silero, own ears.
+"""The same conversation as a LiveKit agent session: plugins for recognition, model and speech, its own Silero.
 
 Plugins are subclasses of the framework's own bases; voice activity is the network that comes with it, and turns end by
 it. Audio goes in and out of the session's own `input.audio` and `output.audio`, so there is no room, no server and no
@@ -23,6 +23,7 @@ from benchmarks.peers.scene import (
     MIN_SPEECH_MS,
     REPLY_RATE_HZ,
     SILENCE_MS,
+    SPEECH_RATE_HZ,
     USER_WORDS,
     VAD_STOP_MS,
     VAD_THRESHOLD,
@@ -70,9 +71,7 @@ class RecognitionStream(stt.RecognizeStream):
         while True:
             await self._due.get()
             said = stt.SpeechData(language="en", text=USER_WORDS, confidence=1.0)
-            self._event_ch.send_nowait(
-                stt.SpeechEvent(type=stt.SpeechEventType.FINAL_TRANSCRIPT, alternatives=[said])
-            )
+            self._event_ch.send_nowait(stt.SpeechEvent(type=stt.SpeechEventType.FINAL_TRANSCRIPT, alternatives=[said]))
 
 
 class Model(llm.LLM):
@@ -107,9 +106,7 @@ class Speech(tts.TTS):
     """The stub of speech, fed with text as it comes."""
 
     def __init__(self, journal: Journal) -> None:
-        super().__init__(
-            capabilities=tts.TTSCapabilities(streaming=True), sample_rate=REPLY_RATE_HZ, num_channels=1
-        )
+        super().__init__(capabilities=tts.TTSCapabilities(streaming=True), sample_rate=SPEECH_RATE_HZ, num_channels=1)
         self.journal = journal
 
     def synthesize(self, text: str, **kwargs: Any) -> tts.ChunkedStream:
@@ -127,7 +124,7 @@ class SpeechStream(tts.SynthesizeStream):
     async def _run(self, output_emitter: tts.AudioEmitter) -> None:
         output_emitter.initialize(
             request_id="speech",
-            sample_rate=REPLY_RATE_HZ,
+            sample_rate=SPEECH_RATE_HZ,
             num_channels=1,
             mime_type="audio/pcm",
             frame_size_ms=FRAME_MS,

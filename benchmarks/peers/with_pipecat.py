@@ -1,7 +1,7 @@
-"""The same conversation as a pipecat pipeline: transport in, recognition, user, model, speech, transport out, assistant.
+"""The same conversation as a pipecat pipeline: transport, recognition, user, model, speech, transport, assistant.
 
-Services are subclasses of the framework's own bases; voice activity is its Silero analyser in the user's aggregator, and
-turns end by its `SpeechTimeoutUserTurnStopStrategy`. The transport is a queue less than its websocket one: bare frames
+Services are subclasses of the framework's own bases; voice activity is its Silero analyser in the user's aggregator,
+and turns end by its `SpeechTimeoutUserTurnStopStrategy`. The transport is its base with nothing behind it: bare frames
 go in and out, at the pace of a sound card.
 """
 
@@ -52,6 +52,7 @@ from benchmarks.peers.scene import (
     MIN_SPEECH_MS,
     REPLY_RATE_HZ,
     SILENCE_MS,
+    SPEECH_RATE_HZ,
     USER_WORDS,
     VAD_STOP_MS,
     VAD_THRESHOLD,
@@ -104,7 +105,7 @@ class Speech(TTSService):
         super().__init__(
             push_start_frame=True,
             push_stop_frames=True,
-            sample_rate=REPLY_RATE_HZ,
+            sample_rate=SPEECH_RATE_HZ,
             settings=TTSSettings(model=None, voice=None, language=None),
         )
         self._journal = journal
@@ -112,7 +113,7 @@ class Speech(TTSService):
     async def run_tts(self, text: str, context_id: str) -> AsyncGenerator[Frame | None, None]:
         """See the base."""
         async for piece in self._journal.pieces(text):
-            yield TTSAudioRawFrame(piece, REPLY_RATE_HZ, 1, context_id=context_id)
+            yield TTSAudioRawFrame(piece, SPEECH_RATE_HZ, 1, context_id=context_id)
 
 
 class Ear(BaseInputTransport):
