@@ -11,12 +11,13 @@ The frameworks' packages do not go together with this project's (soundfile), so 
  * turns: from the end of speech to the first audio, less the silence that was asked for and what the stubs took.
 
 Everyone runs in a process of its own, by turns, and nobody has a transport; two more rows add this server's own. A
-window in which the machine did not let frames through in time is measured again.
+window in which the machine did not let frames through in time is measured again, a few times at most.
 """
 
 import argparse
 import asyncio
 import json
+import math
 import os
 import statistics
 import subprocess
@@ -29,7 +30,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from benchmarks.orchestrator import cost_us as wire_cost_us
-from benchmarks.peers.figures import Overhead, above, cost_us, is_even, overheads, ratios
+from benchmarks.peers.figures import Overhead, above, cost_us, evenness, overheads, ratios
 from benchmarks.peers.scene import SILENCE_MS, Turn
 from benchmarks.report import machine, percentile, table
 from benchmarks.stub_clients import server_process
@@ -41,8 +42,9 @@ OURS: Final = "ours"
 PEERS: Final = {"with_pipecat": "pipecat-ai", "with_livekit": "livekit-agents"}
 API: Final = "ours_api"
 KINDS: Final = (OURS, API, *PEERS)
-NAMES: Final = {OURS: "ours", API: "ours, with the API's messages", **PEERS}
-TRIES: Final = 4
+NAMES: Final = {"alone": "the driver", OURS: "ours", API: "ours, with the API's messages", **PEERS}
+TRIES: Final = 3
+EVEN: Final = 0.9
 START_S: Final = 60.0
 WIRES: Final = ("echo", "silero")
 Costs = dict[str, list[float]]
@@ -60,7 +62,7 @@ class Plan:
 
 
 FULL: Final = Plan((1, 5, 10), 5, 8.0, 5, 60.0)
-QUICK: Final = Plan((5,), 3, 5.0, 4, 30.0)
+QUICK: Final = Plan((2,), 2, 4.0, 4, 25.0)
 
 
 class Drivers:
@@ -120,7 +122,7 @@ def main() -> None:
             costs = frames(drivers, plan, sessions)
             found["frames"][str(sessions)] = costs
             print(f"\n{sessions} sessions, microseconds of processor time for 20 ms in and 20 ms out:\n")
-            print(cost_table(costs))
+            print(cost_table(costs), flush=True)
         turns = {kind: answered(drivers, kind, plan) for kind in KINDS}
     print(
         f"\nfrom the end of speech to the first audio, ms above {SILENCE_MS} of silence and the stubs' time, medians:\n"
@@ -144,16 +146,17 @@ def frames(drivers: Drivers, plan: Plan, sessions: int) -> Costs:
 
 
 def frame_cost_us(drivers: Drivers, kind: str, scenario: str, *, sessions: int, window_s: float) -> float:
-    """Of one window in which frames went both ways as they should.
-
-    Raises:
-        RuntimeError: there was none: the machine has no time, or the framework does not keep pace.
-    """
+    """Of the first window in which frames went both ways as they should, or of the best of some, which is told."""
+    best, best_share = math.nan, 0.0
     for _ in range(TRIES):
         told = drivers.run(kind, scenario, sessions=sessions, seconds=window_s)
-        if is_even(told["frames_due"], told["frames_in"], told["frames_out"]):
-            return cost_us(told["used_s"], told["frames_in"], told["frames_out"])
-    raise RuntimeError(f"{kind} did not keep pace with {sessions} sessions: {told}")
+        share = evenness(told["frames_due"], told["frames_in"], told["frames_out"])
+        if share > best_share:
+            best, best_share = cost_us(told["used_s"], told["frames_in"], told["frames_out"]), share
+        if share >= EVEN:
+            return best
+    print(f"{NAMES[kind]}, {scenario}: {best_share:.0%} of the frames at best", file=sys.stderr, flush=True)
+    return best
 
 
 async def over_the_wire(kind: str, sessions: int, window_s: float) -> float:

@@ -4,11 +4,8 @@ import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
 
 from benchmarks.peers.scene import SILENCE_MS, Turn
-
-TOLERANCE: Final = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,9 +54,9 @@ def cost_us(used_s: float, frames_in: float, frames_out: float) -> float:
     return 1e6 * used_s / ((frames_in + frames_out) / 2)
 
 
-def is_even(due: float, *frames: float) -> bool:
-    """Whether so many frames went both ways as were due, or nearly; where not, the machine had no time."""
-    return all(abs(count / due - 1) <= TOLERANCE for count in frames)
+def evenness(due: float, *frames: float) -> float:
+    """Share of the frames that were due and went through, of the worse way; late ones that came at once count against."""
+    return min(min(count / due, due / count) if count else 0.0 for count in frames)
 
 
 def above(costs: Sequence[float], driver: Sequence[float]) -> float:

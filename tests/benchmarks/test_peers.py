@@ -5,7 +5,7 @@ import math
 import pytest
 
 from benchmarks.peers.driver import speech_end_bytes, turn_frames
-from benchmarks.peers.figures import above, cost_us, covered_s, is_even, overheads, ratios
+from benchmarks.peers.figures import above, cost_us, covered_s, evenness, overheads, ratios
 from benchmarks.peers.scene import INPUT_FRAME_BYTES, SILENCE_MS, WINDOW_BYTES, Journal, Turn
 
 pytestmark = pytest.mark.unit
@@ -47,9 +47,10 @@ def test_ours_is_told_as_a_share_of_each_other_one() -> None:
     assert math.isnan(shares["b"])
 
 
-def test_a_window_counts_only_where_frames_went_both_ways_in_time() -> None:
-    assert is_even(100, 95, 109)
-    assert not is_even(100, 100, 80)
+def test_a_window_is_as_good_as_the_worse_way_of_its_frames() -> None:
+    assert evenness(100, 100, 80) == 0.8
+    assert evenness(100, 125, 100) == 0.8
+    assert evenness(100, 100, 0) == 0.0
 
 
 def test_speech_ends_with_its_last_frame_and_the_words_are_known_after_it() -> None:
