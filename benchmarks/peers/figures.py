@@ -55,7 +55,7 @@ def cost_us(used_s: float, frames_in: float, frames_out: float) -> float:
 
 
 def evenness(due: float, *frames: float) -> float:
-    """Share of the frames that were due and went through, of the worse way; late ones that came at once count against."""
+    """Share of the frames that were due and went through, of the worse way; too many at once count against."""
     return min(min(count / due, due / count) if count else 0.0 for count in frames)
 
 
