@@ -196,7 +196,8 @@ def cost_table(costs: Mapping[str, Sequence[float]]) -> str:
 
 
 def turn_table(turns: Mapping[str, Sequence[Overhead]]) -> str:
-    """Medians by part, and ours as a share."""
+    """Medians by part, and ours as a share, except of one that the machine gave no time to answer its turns."""
+    most = max(map(len, turns.values()))
     medians = {kind: statistics.median(each.whole_s for each in found) for kind, found in turns.items()}
     shares = ratios(medians, OURS)
     rows = []
@@ -205,7 +206,7 @@ def turn_table(turns: Mapping[str, Sequence[Overhead]]) -> str:
             1000 * statistics.median(values) for values in zip(*((e.ending_s, e.reply_s) for e in found), strict=True)
         ]
         worst = 1000 * percentile([each.whole_s for each in found], 95)
-        share = f"{shares[kind]:.2f}" if kind in PEERS else ""
+        share = f"{shares[kind]:.2f}" if kind in PEERS and len(found) >= EVEN * most else ""
         figures = [f"{value:.1f}" for value in (*parts, 1000 * medians[kind], worst)]
         rows.append((NAMES[kind], len(found), *figures, share))
     return table(("", "turns", "to the question", "to the answer", "both", "95 %", "ours / it"), rows)
