@@ -7,7 +7,7 @@ model slips after all words must have been said (a loop, as a rule) the clause e
 
 import asyncio
 from collections.abc import Iterator
-from contextlib import aclosing
+from contextlib import aclosing, closing
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -20,6 +20,7 @@ from services.orchestrator.pipeline.limits import ReplyLimits
 from services.orchestrator.pipeline.made import AudioPiece, Made, Start
 from services.orchestrator.pipeline.meter import Meter
 from services.orchestrator.pipeline.speech_door import Clause, SpeechChunk, SpeechDoor
+from services.orchestrator.pipeline.watch import Watch
 from services.orchestrator.ports.rooms import PreparedVoice, Rooms, Samples, SpeechStream, Work
 from services.shared.audio.effects import SpeedChanger, change_volume
 from services.shared.codec import GROUP_MS, GROUP_TOKENS
@@ -156,11 +157,11 @@ class Speaking:
         self._door.complete()
 
     async def _attempt(self, clause: Clause, voice: PreparedVoice, seed: int) -> None:
-        with self._meter.request(RoomName.TTS) as request:
+        with self._meter.request(RoomName.TTS) as request, closing(Watch(self._limits.room_silence_s)) as watch:
             async with aclosing(self._rooms.speech.speak(clause.text, voice, seed=seed, work=self._work)) as answer:
                 while True:
                     try:
-                        async with asyncio.timeout(self._limits.room_silence_s):
+                        with watch:
                             groups = await anext(answer)
                     except StopAsyncIteration:
                         return
