@@ -9,6 +9,7 @@ import asyncio
 from collections.abc import Iterator
 from contextlib import aclosing, closing
 from dataclasses import dataclass, field
+from typing import Final
 
 import numpy as np
 
@@ -25,6 +26,9 @@ from services.orchestrator.ports.rooms import PreparedVoice, Rooms, Samples, Spe
 from services.shared.audio.effects import SpeedChanger, change_volume
 from services.shared.codec import GROUP_MS, GROUP_TOKENS
 from services.shared.errors import DeadlineExceededError, GenerationError
+
+_SEEDS: Final = 2**63
+"""Seeds are whole numbers below this; after the largest comes 0."""
 
 
 class Shaping:
@@ -140,7 +144,7 @@ class Speaking:
         failure: GenerationError | None = None
         for attempt in range(self._limits.speech_attempts):
             try:
-                await self._attempt(clause, voice, self._seed + attempt)
+                await self._attempt(clause, voice, (self._seed + attempt) % _SEEDS)
             except GenerationError as error:
                 failure = error
                 gone_s = self._door.take_back()
