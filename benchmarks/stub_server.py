@@ -185,7 +185,7 @@ async def start_stub(stack: AsyncExitStack, measured: Measured, kind: str) -> in
     calls = CallInterceptor(Tenants(), Admissions(TenantLimits()), Faults())
     server = ApiServer(services(shared, sessions, store, voices), calls, Transport())
     stack.push_async_callback(server.stop, 0.0)
-    forgetting = asyncio.create_task(forget(rooms, detector))
+    forgetting = asyncio.create_task(forget(rooms, detector, store))
     stack.callback(forgetting.cancel)
     return await server.start()
 
@@ -220,10 +220,11 @@ def services(shared: Surroundings, sessions: Sessions, store: FakeSessionStore, 
     )
 
 
-async def forget(rooms: FakeRooms, detector: VoiceActivityDetector) -> None:
+async def forget(rooms: FakeRooms, detector: VoiceActivityDetector, store: FakeSessionStore) -> None:
     """The fakes write down all that they see, for tests; here that would be a leak of the benchmark's own."""
     while True:
         await asyncio.sleep(FORGET_S)
+        store.forget_gone()
         rooms.chat.asked.clear()
         rooms.chat.heard.clear()
         rooms.speech.spoken.clear()
