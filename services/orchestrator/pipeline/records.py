@@ -69,4 +69,4 @@ def open_turn(effect: SaveOpenTurn, made: Made, tokens: tuple[int, ...]) -> Open
 
 def _whole_us(wall_s: float) -> float:
     """To the microsecond, as clients are told: rounded here once, a turn has the same times wherever it is read."""
-    return round(wall_s, 6)
+    return round(wall_s * 1_000_000) / 1_000_000
