@@ -103,12 +103,15 @@ class Listening:
         Raises:
             DeadlineExceededError: voice activity does not answer.
         """
-        with closing(self._detector.open()) as activity, closing(Watch(self._limits.vad_s)) as watch:
-            while True:
-                await self._has_frame.wait()
-                await self._judge(activity, watch)
-                if self.audio.end_sample - self._judged < FRAME_SAMPLES:
-                    self._has_frame.clear()
+        try:
+            with closing(self._detector.open()) as activity, closing(Watch(self._limits.vad_s)) as watch:
+                while True:
+                    await self._has_frame.wait()
+                    await self._judge(activity, watch)
+                    if self.audio.end_sample - self._judged < FRAME_SAMPLES:
+                        self._has_frame.clear()
+        finally:
+            self.audio.forget(self.audio.end_sample)  # an ended session is found by the garbage collector, some time
 
     async def _judge(self, activity: VoiceActivity, watch: Watch) -> None:
         frames = min((self.audio.end_sample - self._judged) // FRAME_SAMPLES, self._limits.vad_batch_frames)
