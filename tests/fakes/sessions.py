@@ -43,6 +43,7 @@ class FakeStream(Stream):
         self.tenant = tenant
         self.session_id = session_id
         self.formats = formats
+        self.wall_s = 0.0
         self.heard: list[tuple[Samples, int]] = []
         self.told: list[tuple[Event, int]] = []
         self.refused: list[tuple[StepAudioError, int]] = []

@@ -54,7 +54,6 @@ MENDABLE: Final = frozenset(
         "AUDIO_TOO_LONG",
         "INVALID_TEXT",
         "TEXT_TOO_LONG",
-        "PROMPT_TOO_LONG",
         "VOICE_NOT_FOUND",
         "INPUT_ENDED",
         "TOO_MANY_WAITING_TURNS",
@@ -101,7 +100,6 @@ class ConversationStream:
         voices: those that can be asked for.
         patience: how long the client is waited for.
         clock: monotonic seconds.
-        wall_clock: seconds since 1970.
     """
 
     def __init__(
@@ -112,15 +110,13 @@ class ConversationStream:
         *,
         patience: StreamPatience,
         clock: Callable[[], float],
-        wall_clock: Callable[[], float],
     ) -> None:
         self._stream = stream
         self._profile = profile
         self._voices = voices
         self._patience = patience
         self._clock = clock
-        wall_of = lambda at_s: wall_clock() - (clock() - at_s)  # noqa: E731  # two clocks, read together
-        self._writer = EventWriter(stream.session_id, stream.formats, profile, wall_of=wall_of)
+        self._writer = EventWriter(stream.session_id, stream.formats, profile, wall_s=stream.wall_s)
         reply_rate_hz = reply_format(stream.formats).sample_rate_hz
         self._reply = OutputPositions(profile.native_rate_hz, reply_rate_hz)
         self._options = stream.options

@@ -11,12 +11,14 @@ is handled in the order sent.
 import asyncio
 from collections import deque
 from collections.abc import Callable
+from contextlib import closing
 from typing import Final
 
 import numpy as np
 
 from services.orchestrator.pipeline.input_audio import SAMPLES_PER_MS, InputAudio
 from services.orchestrator.pipeline.limits import PipelineLimits
+from services.orchestrator.pipeline.watch import Watch
 from services.orchestrator.ports.hearing import FRAME_SAMPLES, VoiceActivity, VoiceActivityDetector
 from services.orchestrator.ports.rooms import Samples
 from services.shared.errors import DeadlineExceededError, InvalidInputError, OverloadedError
@@ -101,21 +103,21 @@ class Listening:
         Raises:
             DeadlineExceededError: voice activity does not answer.
         """
-        activity = self._detector.open()
         try:
-            while True:
-                await self._has_frame.wait()
-                await self._judge(activity)
-                if self.audio.end_sample - self._judged < FRAME_SAMPLES:
-                    self._has_frame.clear()
+            with closing(self._detector.open()) as activity, closing(Watch(self._limits.vad_s)) as watch:
+                while True:
+                    await self._has_frame.wait()
+                    await self._judge(activity, watch)
+                    if self.audio.end_sample - self._judged < FRAME_SAMPLES:
+                        self._has_frame.clear()
         finally:
-            activity.close()
+            self.audio.forget(self.audio.end_sample)  # an ended session is found by the garbage collector, some time
 
-    async def _judge(self, activity: VoiceActivity) -> None:
+    async def _judge(self, activity: VoiceActivity, watch: Watch) -> None:
         frames = min((self.audio.end_sample - self._judged) // FRAME_SAMPLES, self._limits.vad_batch_frames)
         start = self._judged
         try:
-            async with asyncio.timeout(self._limits.vad_s):
+            with watch:
                 probabilities = await activity.judge(self.audio.read(start, start + frames * FRAME_SAMPLES))
         except TimeoutError as error:
             raise DeadlineExceededError("voice activity was not judged in time") from error

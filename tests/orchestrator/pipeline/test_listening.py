@@ -205,3 +205,17 @@ def test_a_dropped_utterance_lets_go_of_the_tokenizer() -> None:
             await spoken.tokens()
 
     run(main())
+
+
+def test_what_was_heard_is_let_go_when_listening_ends() -> None:
+    async def main() -> None:
+        heard, _ = listening(ScriptedDetector())
+        task = asyncio.ensure_future(heard.run())
+        heard.hear(RAMP[:5000], 0)
+        await asyncio.sleep(1)
+        assert heard.audio.first_sample == 0
+        task.cancel()
+        await asyncio.wait([task])
+        assert heard.audio.first_sample == heard.audio.end_sample == 5000
+
+    run(main())
