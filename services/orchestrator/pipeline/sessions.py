@@ -178,7 +178,9 @@ class Sessions:
             async with _answer_within(self._limits.store_s, "the store of sessions"):
                 lease = await shared.store.create(new, owner=self._owner, token_digest=_digest(token))
             rate_hz, seed = shared.rooms.vocoder.sample_rate_hz, shared.chance.randint(0, MAX_SEED)
-            core = self._make_core(Beginning(request.options, request.history, rate_hz, seed=seed))
+            core = self._make_core(
+                Beginning(request.options, request.history, rate_hz, seed=seed, session_id=session_id)
+            )
             session = await self._begin(Identity(session_id, tenant, request.formats, created_s), core, lease)
             stream = session.attach(Opening(token, _digest(token), lease, traceparent=request.traceparent))
             if request.greeting:
@@ -289,7 +291,7 @@ class Sessions:
         past = Past(found.turns, turn, epoch, kept.input_sample, self._shared.clock(), basis)
         rate_hz = self._shared.rooms.vocoder.sample_rate_hz
         seed = self._shared.chance.randint(0, MAX_SEED)
-        core = self._make_core(Beginning(kept.options, kept.history, rate_hz, past, seed))
+        core = self._make_core(Beginning(kept.options, kept.history, rate_hz, past, seed, kept.session_id))
         identity = Identity(kept.session_id, kept.tenant, kept.formats, kept.created_s)
         session = await self._begin(identity, core, found.lease, first_sample=kept.input_sample)
         if turn is not None:
