@@ -131,18 +131,19 @@ async def _check(replicas: Fleet, caller: Talk, expected: Samples, found: Found)
     is_whole = np.array_equal(heard, expected)
     async with Client(replicas.address) as client:
         kept = [turn async for turn in client.list_turns(caller.session_id)]
-    told = [_words(turn) for turn in caller.ended]
+    told = [words(turn) for turn in caller.ended]
     found.committed += len(told)
-    is_kept = [_words(turn) for turn in kept] == told
+    is_kept = [words(turn) for turn in kept] == told
     is_answered = all(turn.outcome == session_pb2.TURN_OUTCOME_COMPLETED for turn in kept) and len(kept) == len(TEXTS)
     if is_whole and is_kept and is_answered:
         found.resumed += 1
     else:
         said = f"{len(heard)} of {len(expected)} samples were heard"
-        found.problems.append(f"{said}, {told} was told and {[_words(turn) for turn in kept]} is kept")
+        found.problems.append(f"{said}, {told} was told and {[words(turn) for turn in kept]} is kept")
 
 
-def _words(turn: session_pb2.Turn) -> tuple[int, int, str, str]:
+def words(turn: session_pb2.Turn) -> tuple[int, int, str, str]:
+    """What a turn is, but for its times and costs."""
     return turn.number, turn.outcome, turn.user_text, turn.agent_text
 
 

@@ -5,8 +5,8 @@
     EVALSHA commit_turn … fence 1  by replica a                   refused: nothing was written
     EVALSHA commit_turn … fence 2  by replica b      RPUSH turn   taken
 
-Each connection says first whose it is (CLIENT SETNAME). The server carries out one command after the other and logs them
-in that order, a script before what it does. So the log is the history itself. What it is held to:
+Each connection says first whose it is (CLIENT SETNAME). The server carries out one command after the other and logs
+them in that order, a script before what it does. So the log is the history itself. What it is held to:
 
 1. Nothing but the scripts writes a session.
 2. Fences of what was taken never fall, and each is the newest one at that moment.

@@ -21,7 +21,7 @@ from typing import Final
 
 import numpy as np
 
-from benchmarks.failover import check_kept, owner_of
+from benchmarks.failover import check_kept, owner_of, words
 from benchmarks.redis_history import watched
 from benchmarks.replicas import Fleet, fleet, talk, undisturbed
 from benchmarks.report import machine, table
@@ -117,10 +117,13 @@ async def _call(replicas: Fleet, expected: Samples, turns: int, begun: asyncio.E
         kept = [turn async for turn in client.list_turns(caller.session_id)]
     completed = [turn for turn in kept if turn.outcome == session_pb2.TURN_OUTCOME_COMPLETED]
     heard = caller.player.samples
-    is_whole = np.array_equal(heard, expected) and kept == caller.ended
+    is_whole = np.array_equal(heard, expected) and [words(turn) for turn in kept] == [
+        words(turn) for turn in caller.ended
+    ]
     found.dropped += turns - len(completed) if is_whole else turns
     if not is_whole:
-        found.problems.append(f"{len(heard)} of {len(expected)} samples were heard, {len(completed)} turns are kept")
+        counts = f"{len(completed)} turns are kept, {len(caller.ended)} were told"
+        found.problems.append(f"{len(heard)} of {len(expected)} samples were heard, {counts}")
     if not owner.startswith("b"):
         found.problems.append(f"a conversation ended at {owner}")
 
