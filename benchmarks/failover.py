@@ -73,19 +73,18 @@ class Found:
     taken: int = 0
 
 
-async def measure(folder: Path, kills: int, zombies: int, *, seed: int = 1) -> Found:
-    """Kill so many owners, stop so many others, and judge what was heard and written."""
-    found, chance = Found(), random.Random(seed)
-    async with fleet(folder, REPLICAS) as replicas, watched(replicas.redis.port) as history:
-        for port in replicas.ports:
-            await replicas.start(port)
-        expected = await undisturbed(replicas.address, TEXTS)
-        for _ in range(kills):
-            await kill_once(replicas, expected, chance.uniform(0.0, _LATEST_KILL_S), found)
-        for _ in range(zombies):
-            await stop_once(replicas, found)
-        await check_kept(replicas, history)
-        history.finish()
+async def measure(folder: Path, kills: int, zombies: int, *, replicas: int = REPLICAS) -> Found:
+    """Kill so many owners of this many, stop so many others, and judge what was heard and written."""
+    found, chance = Found(), random.Random(1)
+    async with fleet(folder, replicas) as running:
+        async with watched(running.redis.port) as history:
+            await asyncio.gather(*map(running.start, running.ports))
+            expected = await undisturbed(running.address, TEXTS)
+            for _ in range(kills):
+                await kill_once(running, expected, chance.uniform(0.0, _LATEST_KILL_S), found)
+            for _ in range(zombies):
+                await stop_once(running, found)
+        await check_kept(running, history)
     found.refused, found.taken = history.refused, sum(session.taken for session in history.sessions.values())
     found.problems += history.problems
     return found

@@ -61,13 +61,14 @@ class SessionHistory:
 
 @dataclass(slots=True)
 class _Call:
-    """A script, and what it wrote."""
+    """A script, and what it wrote; one that the server did not know has not run."""
 
     client: str
     name: str
     session: str
     arguments: list[str]
     writes: list[list[str]] = field(default_factory=list)
+    has_run: bool = False
 
 
 class History:
@@ -97,8 +98,9 @@ class History:
         client = found.group(1).decode()
         words = [codecs.escape_decode(word)[0].decode(errors="replace") for word in _WORD.findall(found.group(2))]  # type: ignore[attr-defined]  # there, and not in the stubs
         if client == "lua":
-            if self._call is not None and words[0].upper() not in _READS | _CLOCKS:
-                self._call.writes.append(words)
+            if self._call is not None:
+                self._call.has_run = True
+                self._call.writes += [words] if words[0].upper() not in _READS | _CLOCKS else []
             return
         self.finish()
         self._call = self._begin(client, words)
@@ -160,7 +162,7 @@ class History:
     def _judge_fenced(self, call: _Call, known: SessionHistory) -> None:
         fence = int(call.arguments[3])
         if not call.writes:
-            known.refused += fence < known.fence
+            known.refused += call.has_run and fence < known.fence
             return
         known.taken += 1
         if fence != known.fence:

@@ -62,30 +62,29 @@ async def measure(folder: Path, rounds: int, *, callers: int = CALLERS, turns: i
     """Roll out so often under so many callers."""
     found = Found()
     for place in range(rounds):
-        async with (
-            fleet(folder / str(place), 4, drain_s=DRAIN_S) as replicas,
-            watched(replicas.redis.port) as history,
-        ):
-            for port in replicas.ports[:2]:
-                await replicas.start(port, "a")
-            expected = await undisturbed(replicas.address, TEXTS[:turns])
-            begun = [asyncio.Event() for _ in range(callers)]
-            async with asyncio.timeout(_LONGEST_S), asyncio.TaskGroup() as tasks:
-                for event in begun:
-                    tasks.create_task(_call(replicas, expected, turns, event, found))
-                await asyncio.gather(*(event.wait() for event in begun))
-                await _roll_out(replicas, found)
+        async with fleet(folder / str(place), 4, drain_s=DRAIN_S) as replicas:
+            async with watched(replicas.redis.port) as history:
+                await _round(replicas, callers, turns, found)
             await check_kept(replicas, history)
-        history.finish()
         found.problems += history.problems
     return found
+
+
+async def _round(replicas: Fleet, callers: int, turns: int, found: Found) -> None:
+    await asyncio.gather(*(replicas.start(port, "a") for port in replicas.ports[:2]))
+    expected = await undisturbed(replicas.address, TEXTS[:turns])
+    begun = [asyncio.Event() for _ in range(callers)]
+    async with asyncio.timeout(_LONGEST_S), asyncio.TaskGroup() as tasks:
+        for event in begun:
+            tasks.create_task(_call(replicas, expected, turns, event, found))
+        await asyncio.gather(*(event.wait() for event in begun))
+        await _roll_out(replicas, found)
 
 
 async def _roll_out(replicas: Fleet, found: Found) -> None:
     """New replicas first, then the old ones go, one after the other."""
     old = list(replicas.running.values())
-    for port in replicas.ports[2:]:
-        await replicas.start(port, "b")
+    await asyncio.gather(*(replicas.start(port, "b") for port in replicas.ports[2:]))
     begun_s = time.monotonic()
     for replica in old:
         replica.signal(signal.SIGTERM)
