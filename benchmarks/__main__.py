@@ -13,6 +13,8 @@ BENCHMARKS = (
     "first_audio",
     "orchestrator",
     "load",
+    "failover",
+    "rollout",
     "nano",
 )
 
