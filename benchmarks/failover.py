@@ -21,7 +21,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import grpc
 import numpy as np
@@ -184,7 +184,7 @@ async def stop_once(replicas: Fleet, found: Found) -> None:
         await new.write(Request(end_of_input=conversation_pb2.EndOfInput()))
 
 
-async def _until(call: grpc.aio.StreamStreamCall[Request, Response], kind: str) -> Response:
+async def _until(call: Any, kind: str) -> conversation_pb2.ConverseResponse:  # grpc's types of calls are its stubs' own
     while isinstance(event := await call.read(), Response):
         if event.HasField(kind):  # type: ignore[arg-type]  # a name of the message
             return event
@@ -195,8 +195,8 @@ async def owner_of(replicas: Fleet, session_id: str) -> str:
     """The name of the replica that owns a session."""
     redis = Redis(port=replicas.redis.port, protocol=2)
     try:
-        owner: bytes = await redis.hget(session_keys(TENANT, session_id).session, "owner")  # type: ignore[misc]  # it is one
-        return owner.decode()
+        owner = await redis.execute_command("HGET", session_keys(TENANT, session_id).session, "owner")
+        return str(owner, "utf-8")
     finally:
         await redis.aclose()
 
@@ -206,7 +206,7 @@ async def check_kept(replicas: Fleet, history: History) -> None:
     redis = Redis(port=replicas.redis.port, protocol=2)
     try:
         for session in list(history.sessions):
-            kept: Sequence[bytes] = await redis.lrange(f"{session}:turns", 0, -1)  # type: ignore[misc]  # as above
+            kept: Sequence[bytes] = await redis.execute_command("LRANGE", f"{session}:turns", 0, -1)
             history.check_kept(session, [turn.decode() for turn in kept])
     finally:
         await redis.aclose()
@@ -224,8 +224,8 @@ def report(found: Found) -> str:
         "turns kept as told",
     )
     first = table(header, [(found.kills, found.resumed, *gaps, found.committed)])
-    header = ("owners that woke up", "their writes refused", "writes taken", "breaches")
-    return f"{first}\n\n" + table(header, [(found.zombies, found.refused, found.taken, len(found.problems))])
+    other = ("owners that woke up", "their writes refused", "writes taken", "breaches")
+    return f"{first}\n\n" + table(other, [(found.zombies, found.refused, found.taken, len(found.problems))])
 
 
 def main() -> None:

@@ -96,7 +96,7 @@ class History:
         if found is None:
             return
         client = found.group(1).decode()
-        words = [codecs.escape_decode(word)[0].decode(errors="replace") for word in _WORD.findall(found.group(2))]  # type: ignore[attr-defined]  # there, and not in the stubs
+        words = [codecs.escape_decode(word)[0].decode(errors="replace") for word in _WORD.findall(found.group(2))]
         if client == "lua":
             if self._call is not None:
                 self._call.has_run = True

@@ -108,12 +108,12 @@ class TimedChatModel(FakeChatModel):
         self._measured = measured
 
     async def reply(
-        self, messages: Sequence[ChatMessage], options: GenerationOptions, work: Work
+        self, messages: Sequence[ChatMessage], options: GenerationOptions, work: Work, *, begun: str = ""
     ) -> AsyncGenerator[TextPiece, None]:
         """See the port."""
         decided_s = self._measured.decided_s.pop((work.session, work.turn))
         self._measured.first_request_s.append(time.perf_counter() - decided_s)
-        async for piece in super().reply(messages, options, work):
+        async for piece in super().reply(messages, options, work, begun=begun):
             yield piece
 
 
