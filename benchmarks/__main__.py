@@ -14,6 +14,8 @@ BENCHMARKS = (
     "wire_speech",
     "orchestrator",
     "load",
+    "failover",
+    "rollout",
     "nano",
 )
 

@@ -50,6 +50,7 @@ from services.orchestrator.pipeline.surroundings import Surroundings
 from services.orchestrator.pipeline.voices import VoiceBook
 from services.orchestrator.ports.hearing import VoiceActivityDetector
 from services.orchestrator.ports.rooms import ChatMessage, TextPiece, Work
+from services.orchestrator.ports.store import SessionStore, VoiceStore
 from tests.fakes.hearing import LoudnessDetector, ScriptedDetector
 from tests.fakes.rooms import OUTPUT_RATE_HZ, FakeChatModel, FakeRoom, FakeRooms, Pace, Paces
 from tests.fakes.store import FakeSessionStore, FakeVoiceStore
@@ -190,7 +191,7 @@ async def start_stub(stack: AsyncExitStack, measured: Measured, kind: str) -> in
     return await server.start()
 
 
-def services(shared: Surroundings, sessions: Sessions, store: FakeSessionStore, voices: FakeVoiceStore) -> Services:
+def services(shared: Surroundings, sessions: Sessions, store: SessionStore, voices: VoiceStore) -> Services:
     """All four, as a replica has them."""
     options = Options(
         voice=VoiceOptions(voice_id=shared.rooms.built_in.default_name),

@@ -131,6 +131,11 @@ class Session:
         return self._sending.stream is not None
 
     @property
+    def is_replying(self) -> bool:
+        """Whether its caller is being answered."""
+        return self._core.is_replying
+
+    @property
     def is_over(self) -> bool:
         """Whether it ends or has ended here."""
         return self._ending.has_come
