@@ -11,8 +11,11 @@ BENCHMARKS = (
     "rooms_over_triton",
     "nano_version0",
     "first_audio",
+    "wire_speech",
     "orchestrator",
     "load",
+    "failover",
+    "rollout",
     "nano",
 )
 

@@ -54,6 +54,10 @@ class OrchestratorSettings(BaseSettings):
         system_prompt: where the caller gives none; empty is the model's own.
         log_level: from which on events are logged.
         log_file: where they are written; standard error if left out.
+        record_folder: where each session's events and decisions are recorded, to be played again by
+            `python -m services.orchestrator.replay`; nothing is recorded without it.
+        record_text: recordings hold all words; without it only their shape. Audio is never recorded.
+        record_session_mib, record_total_mib: largest recording, and all of the folder.
         otlp_endpoint: URL of the collector's gRPC receiver of traces; empty for no traces.
         min_replicas, max_replicas: bounds of autoscaling under Ray Serve.
         target_sessions: that a replica should have; more replicas are started above.
@@ -86,6 +90,10 @@ class OrchestratorSettings(BaseSettings):
     system_prompt: str = ""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     log_file: Path | None = None
+    record_folder: Path | None = None
+    record_text: bool = False
+    record_session_mib: int = Field(default=16, ge=1, le=1_024)
+    record_total_mib: int = Field(default=1_024, ge=1, le=1_048_576)
     otlp_endpoint: str = Field(default="", pattern=r"^(https?://.+)?$")
     min_replicas: int = Field(default=1, ge=1, le=1_000)
     max_replicas: int = Field(default=1, ge=1, le=1_000)

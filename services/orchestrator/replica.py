@@ -45,12 +45,15 @@ from services.orchestrator.ingress.server import ApiServer, Services, Tls, Trans
 from services.orchestrator.ingress.session_service import SessionService
 from services.orchestrator.ingress.speech_service import SpeechPatience, SpeechService
 from services.orchestrator.ingress.voice_service import BuiltInVoice, VoiceService
+from services.orchestrator.pipeline.core import PureCore
 from services.orchestrator.pipeline.limits import PipelineLimits, ReplyLimits
 from services.orchestrator.pipeline.sessions import Sessions
 from services.orchestrator.pipeline.surroundings import Surroundings
 from services.orchestrator.pipeline.voices import VoiceBook
 from services.orchestrator.ports.hearing import FRAME_SAMPLES
 from services.orchestrator.ports.store import VoiceStore
+from services.orchestrator.replay.lines import Content
+from services.orchestrator.replay.recorder import Recorder, RecordingLimits
 from services.shared.errors import RoomUnavailableError, StepAudioError
 from services.shared.prompt.chat import CHAT_SYSTEM_PROMPT
 from services.shared.prompt.speech.tags import MUSIC_TAGS
@@ -162,7 +165,8 @@ class Replica:
             default_prompt=settings.system_prompt or CHAT_SYSTEM_PROMPT,
         )
         owner = f"{socket.gethostname()}-{secrets.token_hex(4)}"
-        self._sessions = await enter.enter_async_context(Sessions(shared, owner=owner))
+        make_core = PureCore if settings.record_folder is None else enter.enter_context(_recorder(settings))
+        self._sessions = await enter.enter_async_context(Sessions(shared, owner=owner, make_core=make_core))
         follow_sessions(metrics, self._sessions, max_sessions=settings.max_sessions)
         services = _services(settings, checkpoint, shared, self._sessions, kept_voices)
         await self._serve(services, metrics)
@@ -241,6 +245,13 @@ def _services(
         ),
         session=SessionService(sessions, shared.store, offer, pages),
     )
+
+
+def _recorder(settings: OrchestratorSettings) -> Recorder:
+    assert settings.record_folder is not None
+    limits = RecordingLimits(settings.record_session_mib * 2**20, settings.record_total_mib * 2**20)
+    content = Content.TEXT if settings.record_text else Content.SHAPES
+    return Recorder(settings.record_folder, content=content, limits=limits)
 
 
 def _limits(settings: OrchestratorSettings) -> PipelineLimits:

@@ -17,7 +17,7 @@ from protos.gen.stepaudio.v1 import audio_pb2, speech_pb2, speech_pb2_grpc, voic
 from services.local.triton import free_ports
 from services.orchestrator.config import OrchestratorSettings, read_settings
 from services.orchestrator.replica import CountedFaults, Replica
-from services.shared.errors import RoomUnavailableError
+from services.shared.errors import InvalidOptionError, RoomUnavailableError
 from services.shared.telemetry.catalogue import ORCHESTRATOR, ORCHESTRATOR_METRICS
 from services.shared.telemetry.metrics import Metrics
 from tests.conftest import NANO, ROOT
@@ -151,3 +151,18 @@ def _page(address: str) -> str:
     with urllib.request.urlopen(f"http://{address}/metrics", timeout=5) as page:
         text: str = page.read().decode()
     return text
+
+
+@pytest.mark.integration
+def test_a_replica_records_where_it_is_told_to_and_does_not_start_where_it_cannot(
+    settings: OrchestratorSettings, tmp_path: Path
+) -> None:
+    async def use(folder: Path) -> None:
+        async with Replica(settings.model_copy(update={"record_folder": folder})):
+            assert folder.is_dir()
+
+    assert settings.record_folder is None
+    asyncio.run(use(tmp_path / "recordings"))
+    (tmp_path / "file").touch()
+    with pytest.raises(InvalidOptionError, match="recordings cannot be kept"):
+        asyncio.run(use(tmp_path / "file" / "recordings"))

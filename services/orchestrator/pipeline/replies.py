@@ -13,14 +13,15 @@ whenever it is cancelled, `run` ends only when every room has been let go.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from contextlib import aclosing
+from collections.abc import Callable
+from contextlib import aclosing, closing
 from dataclasses import dataclass
 
 from services.orchestrator.conversation.effects import ResumeReply, StartReply
 from services.orchestrator.conversation.events import ReplyAudioMade, ReplyTakenUp, ReplyTextMade
 from services.orchestrator.conversation.record import RoomName, UtteranceSpeech
 from services.orchestrator.pipeline.channel import Channel
+from services.orchestrator.pipeline.clause_voices import ClauseVoices, FindVoice
 from services.orchestrator.pipeline.context import fit_messages, read_messages
 from services.orchestrator.pipeline.gate import Gate
 from services.orchestrator.pipeline.limits import PipelineLimits
@@ -30,6 +31,7 @@ from services.orchestrator.pipeline.speaking import Manner, Speaking
 from services.orchestrator.pipeline.speech_door import Clause, SpeechDoor
 from services.orchestrator.pipeline.text import Trimmer, VisibleText
 from services.orchestrator.pipeline.utterances import KnownUtterance, SpokenUtterance
+from services.orchestrator.pipeline.watch import Watch
 from services.orchestrator.ports.rooms import ChatMessage, PreparedVoice, Rooms, SpeechTokens, Work
 from services.shared.errors import (
     DeadlineExceededError,
@@ -45,7 +47,6 @@ from services.shared.prompt.speech.tags import leading_tags
 _LOOK_AGAIN_S = 0.01, 0.25
 """Shortest and longest wait for audio to be played: an acknowledgement may bring more than the clock."""
 
-FindVoice = Callable[[str], Awaitable[PreparedVoice]]
 Tell = Callable[[ReplyTextMade | ReplyAudioMade | ReplyTakenUp], None]
 
 
@@ -176,11 +177,11 @@ class Reply:
         fitting = fit_messages(messages, chat, options, default_prompt=self._needs.default_prompt)
         self._meter.prompt_tokens = chat.prompt_tokens(fitting)
         await self._write(begun)
-        with self._meter.request(RoomName.LM) as request:
+        with self._meter.request(RoomName.LM) as request, closing(Watch(self._limits.room_silence_s)) as watch:
             async with aclosing(chat.reply(fitting, options.generation, self._work, begun=begun)) as answer:
                 while True:
                     try:
-                        async with asyncio.timeout(self._limits.room_silence_s):
+                        with watch:
                             piece = await anext(answer)
                     except StopAsyncIteration:
                         return
@@ -239,14 +240,17 @@ class Reply:
 
     async def _speak_and_voice(self) -> None:
         options = self._asked.options.voice
+        voices = ClauseVoices(await self._find_voice(options.voice_id), self._find_voice)
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._speaking.speak(self._clauses, voices))
+            tasks.create_task(self._speaking.voice(self._audio, voices))
+
+    async def _find_voice(self, voice_id: str) -> PreparedVoice:
         try:
             async with asyncio.timeout(self._needs.limits.voice_s):
-                voice = await self._needs.find_voice(options.voice_id)
+                return await self._needs.find_voice(voice_id)
         except TimeoutError as error:
             raise DeadlineExceededError("the voice was not found in time") from error
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._speaking.speak(self._clauses, voice))
-            tasks.create_task(self._speaking.voice(self._audio, voice))
 
     def _ahead_ms(self) -> float:
         return self._needs.lead_s() * 1000 + self._audio.held_ms

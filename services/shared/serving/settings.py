@@ -26,8 +26,8 @@ class RoomSettings(BaseSettings):
         graph_cache: folder of exported graphs for onnxruntime, made by `python -m services.<room>.engine`, and of plans
             for tensorrt, made by `python -m services.<room>.engine.build`.
         plan_precision: of the plans' products.
-        first_flow_steps: of the flow in a stream's first pass, which the caller waits for; the released system takes
-            ten, and fewer are sooner heard where the flow is slow.
+        first_flow_steps: of the flow in a stream's first pass, which the caller waits for, and doubled from pass to
+            pass up to ten, which the released system takes; fewer are sooner heard where the flow is slow.
         log_level: from which on events are logged.
         otlp_endpoint: URL of the collector's gRPC receiver of traces; empty for no traces.
     """
