@@ -50,7 +50,7 @@ class Effort:
     lm_new: int = 128
 
 
-DRY: Final = Effort(rounds=1, audio_s=1.0, prompt_s=0.5, lm_batches=(1, 2), lm_prompt=4, lm_new=4)
+DRY: Final = Effort(rounds=1, audio_s=0.5, prompt_s=0.2, lm_batches=(1, 2), lm_prompt=4, lm_new=4)
 
 
 @dataclass(slots=True)

@@ -9,6 +9,7 @@ import torch
 
 from benchmarks.fullsize import __main__ as fullsize
 from benchmarks.fullsize import folders
+from benchmarks.released.vocoder import FULL_SIZE_YAML
 from services.shared.nn.checkpoint import load_strictly
 from services.shared.nn.step1 import Step1
 from services.shared.step1_config import read_step1_config
@@ -27,7 +28,7 @@ def meta(name: str, prefix: str = "") -> dict[str, torch.Tensor]:
 
 
 def test_the_recorded_shapes_fill_networks_of_the_written_sizes(tmp_path: Path) -> None:
-    config = parse_text(folders.FULL_SIZE_YAML, Path("full"))
+    config = parse_text(FULL_SIZE_YAML, Path("full"))
     (tmp_path / "config.json").write_text(json.dumps(folders.step1_3b_config(folders.read_shapes("step1_3b"))))
     with torch.device("meta"):
         networks = {

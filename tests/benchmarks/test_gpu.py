@@ -76,7 +76,8 @@ def test_a_device_is_known_by_the_words_of_its_driver() -> None:
 @pytest.mark.unit
 def test_a_spread_is_the_median_and_the_95th_percentile() -> None:
     times = measuring.spread([0.001 * value for value in range(1, 101)])
-    assert (times.p50_ms, times.p95_ms) == (pytest.approx(50.5), pytest.approx(95.0))
+    assert times.p50_ms == pytest.approx(50.5)
+    assert times.p95_ms == pytest.approx(95.0)
 
 
 @pytest.mark.unit
@@ -90,10 +91,10 @@ def test_energy_is_left_out_where_nothing_can_read_it() -> None:
 def test_a_dry_run_measures_what_is_here_and_says_what_is_not(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["--dry-run", "--work", str(tmp_path), "--engines", "torch", "tensorrt", "--streams", "1", "2"]) == 0
+    assert main(["--dry-run", "--work", str(tmp_path), "--engines", "torch", "tensorrt", "--streams", "1"]) == 0
     rows = {(row["room"], row["engine"]): row for row in json.loads((tmp_path / "gpu.json").read_text())["rows"]}
     assert rows["vocoder", "torch"]["figures"]["log-mel from torch"] == 0
-    assert rows["vocoder", "torch"]["figures"]["first chunk ms p50, 2"] > 0
+    assert rows["vocoder", "torch"]["figures"]["first chunk ms p50, 1"] > 0
     assert "no CUDA device" in rows["vocoder", "tensorrt"]["absent"]
     assert rows["tokenizer", "torch"]["figures"]["RTF"] > 0
     assert rows["tts", "torch"]["figures"]["tokens/s, 2"] > 0

@@ -17,8 +17,8 @@ from services.shared.decoding.vllm.streams import VllmStreams
 from services.shared.errors import InvalidOptionError, StepAudioError
 from services.shared.step1_config import read_step1_config
 
-# vLLM reads these from its environment and nowhere else. A process with threads, as this one is, must not be forked. And
-# nothing is fetched or told to anyone outside.
+# vLLM reads these from its environment and nowhere else. A process with threads, as this one is, must not be forked.
+# And nothing is fetched or told to anyone outside.
 _ENVIRONMENT: Final = {
     "VLLM_WORKER_MULTIPROC_METHOD": "spawn",
     "VLLM_NO_USAGE_STATS": "1",

@@ -46,7 +46,7 @@ class Runner:
             Held(self.ids),
             lengths,
             lengths,
-            lengths,  # type: ignore[arg-type]  # vLLM's own tensors need a GPU
+            lengths,
         )
         self.rule = RepetitionAwareSlots(None, state)
 
