@@ -76,14 +76,16 @@ def test_each_captured_run_has_an_execution_of_its_own_and_all_share_one_scratch
 
 def test_only_so_many_captured_runs_are_kept_and_the_longest_unused_one_goes() -> None:
     bench = Bench(most=CAPTURED_AT_MOST + 1)
-    for frames in range(1, CAPTURED_AT_MOST + 2):
+    for frames in range(1, CAPTURED_AT_MOST + 1):
         bench.run(1, frames), bench.run(1, frames)
+    bench.run(1, 1)
+    bench.run(1, CAPTURED_AT_MOST + 1), bench.run(1, CAPTURED_AT_MOST + 1)
     assert bench.session.captured == CAPTURED_AT_MOST
     replays = bench.accelerator.replays
-    bench.run(1, 2)
-    assert bench.accelerator.replays == replays + 1
     bench.run(1, 1)
     assert bench.accelerator.replays == replays + 1
+    bench.run(1, 2)
+    assert bench.accelerator.replays == replays + 1, "the longest unused one has gone"
 
 
 def test_nothing_is_captured_where_that_is_not_wanted() -> None:

@@ -1,6 +1,5 @@
 """Plans are made once, found only where they belong, and refused beyond their bound."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -8,10 +7,10 @@ import pytest
 import torch
 
 from services.shared.errors import CheckpointError, CorruptFileError, InvalidOptionError, MissingFileError
-from services.shared.graphs.cache import MANIFEST_FILE, GraphFolder
+from services.shared.graphs.cache import GraphFolder, GraphRecord, ensure_graphs
 from services.shared.graphs.plans.buckets import buckets_of
 from services.shared.graphs.plans.gate import GATE_FILE, Gate, check_gate, log_mel_distance, relative_distance
-from services.shared.graphs.plans.keys import Precision
+from services.shared.graphs.plans.keys import Precision, plans_key, plans_room
 from services.shared.graphs.plans.opening import open_on_device, open_plans
 from services.shared.graphs.plans.store import PlanOrder, PlanPlace, Twin, ensure_plans, structure
 from tests.fakes.tensorrt import FakeAccelerator, FakeTensorRt
@@ -124,13 +123,23 @@ def test_a_room_opens_the_plans_of_its_own_device_version_and_precision(tmp_path
 
 
 def test_plans_whose_record_is_beyond_the_bound_are_not_served(tmp_path: Path) -> None:
+    def careless(target: Path) -> dict[str, GraphRecord]:
+        gate = Gate("the toy's sound", 1.0, 0.05)
+        (target / GATE_FILE).write_text(gate.written())
+        return {GATE_FILE: GraphRecord(gate.parity(), {})}
+
+    key = plans_key(GRAPHS_KEY, FakeTensorRt(), "float16")
+    ensure_graphs(tmp_path, plans_room(ROOM), key, careless)
+    with pytest.raises(CheckpointError, match=r"is 1 from torch, more than 0\.05"):
+        open_plans(tmp_path, ROOM, GRAPHS_KEY, "float16", opener=FakeTensorRt(), accelerator=FakeAccelerator())
+
+
+def test_a_record_that_was_changed_is_damaged(tmp_path: Path) -> None:
     plans = build(tmp_path, FakeTensorRt())
-    check_gate(plans)
-    tampered = json.loads((plans.path / GATE_FILE).read_text())
-    (plans.path / GATE_FILE).write_text(json.dumps({**tampered, "distance": 1.0}))
+    assert check_gate(plans).distance == 0.01
+    (plans.path / GATE_FILE).write_text((plans.path / GATE_FILE).read_text().replace("0.05", "5.0"))
     with pytest.raises(CorruptFileError):
         check_gate(plans)
-    assert MANIFEST_FILE in {file.name for file in plans.path.iterdir()}
 
 
 def test_plans_run_on_cuda_alone_and_where_tensorrt_is_installed(tmp_path: Path) -> None:
