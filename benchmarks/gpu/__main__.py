@@ -14,7 +14,7 @@ here is listed with its reason. The fraction is of the roofline of the device (b
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Final
@@ -27,7 +27,6 @@ from benchmarks.gpu.engines import ENGINES, TORCH, Place, open_encoder, open_voc
 from benchmarks.gpu.roofline import Work, counted, peak_of, step1_decode, weight_bytes
 from benchmarks.report import machine, table
 from services.shared import paths
-from services.shared.errors import StepAudioError
 from services.shared.graphs.plans.gate import log_mel_distance, relative_distance
 from services.shared.nn.step1 import load_step1
 from services.vocoder import Vocoder, VoiceFeatures
@@ -110,14 +109,12 @@ def vocoder_rows(place: Place, engines: Sequence[str], streams: Sequence[int], e
         return [Row("vocoder", TORCH, absent=by_torch)]
     expected = measuring.spoken(by_torch, voice, tokens)
     first = first_pass_work(by_torch, voice)
-    rows = []
-    for engine in engines:
+
+    def measure(engine: str, row: Row) -> None:
         vocoder = open_vocoder(engine, place)
-        row = Row("vocoder", engine)
-        rows.append(row)
         if isinstance(vocoder, str):
             row.absent = vocoder
-            continue
+            return
         clock = measuring.synchronized(place.device)
         row.figures["log-mel from torch"] = log_mel_distance(expected, measuring.spoken(vocoder, voice, tokens))
         for count in streams:
@@ -126,7 +123,18 @@ def vocoder_rows(place: Place, engines: Sequence[str], streams: Sequence[int], e
             row.figures[f"first chunk ms p95, {count}"] = times.p95_ms
         row.figures |= stream_figures(place, vocoder, voice, tokens, effort)
         row.figures["roofline of a first chunk"] = fraction(first, row.figures.get("first chunk ms p50, 1"), place)
-    return rows
+
+    return [attempted("vocoder", engine, measure) for engine in engines]
+
+
+def attempted(room: str, engine: str, measure: Callable[[str, Row], None]) -> Row:
+    """The row of one engine; one that fails on the way keeps its figures so far, and the others are still measured."""
+    row = Row(room, engine)
+    try:
+        measure(engine, row)
+    except Exception as error:  # noqa: BLE001 - on a machine by the hour nothing may lose what was measured before
+        row.absent = f"{type(error).__name__}: {error}"
+    return row
 
 
 def stream_figures(
@@ -160,46 +168,33 @@ def encoder_rows(place: Place, engines: Sequence[str], effort: Effort) -> list[R
     if isinstance(by_torch, str):
         return [Row("tokenizer", TORCH, absent=by_torch)]
     expected = measuring.heard(by_torch, effort.audio_s)
-    rows = []
-    for engine in engines:
+
+    def measure(engine: str, row: Row) -> None:
         encoder = open_encoder(engine, place)
         if isinstance(encoder, str):
-            rows.append(Row("tokenizer", engine, absent=encoder))
-            continue
-        clock, chunks = measuring.synchronized(place.device), effort.audio_s / 0.24
-        distance = relative_distance(expected, measuring.heard(encoder, effort.audio_s))
-        opened = encoder  # bound for the closure of this turn
+            row.absent = encoder
+            return
+        row.figures["rows from torch"] = relative_distance(expected, measuring.heard(encoder, effort.audio_s))
+        clock, rounds = measuring.synchronized(place.device), min(effort.rounds, 3)
+        seconds = measuring.timed_s(lambda: measuring.heard(encoder, effort.audio_s), clock, rounds=rounds)
+        row.figures["ms a chunk of 240 ms"] = 240 * seconds / effort.audio_s
+        row.figures["RTF"] = seconds / effort.audio_s
+        row.figures["memory MiB"] = float(measuring.memory_mib(place.device))
 
-        def hear(opened: object = opened) -> object:
-            return measuring.heard(opened, effort.audio_s)  # type: ignore[arg-type]  # an encoder, by the line above
-
-        seconds = measuring.timed_s(hear, clock, rounds=min(effort.rounds, 3))
-        figures: dict[str, float | None] = {
-            "rows from torch": distance,
-            "ms a chunk of 240 ms": 1000 * seconds / chunks,
-            "RTF": seconds / effort.audio_s,
-            "memory MiB": float(measuring.memory_mib(place.device)),
-        }
-        rows.append(Row("tokenizer", engine, figures))
-    return rows
+    return [attempted("tokenizer", engine, measure) for engine in engines]
 
 
 def lm_rows(place: Place, engines: Sequence[str], effort: Effort) -> list[Row]:
     """The speech model by torch's batcher and by vLLM."""
-    rows = []
-    for engine in engines:
-        try:
-            rows.append(torch_lm(place, effort) if engine == TORCH else vllm_lm(place, effort))
-        except (StepAudioError, ImportError) as error:
-            rows.append(Row("tts", engine, absent=str(error)))
-    return rows
+    ways = {TORCH: torch_lm, "vllm": vllm_lm}
+    return [attempted("tts", engine, lambda name, row: ways[name](place, effort, row)) for engine in engines]
 
 
-def torch_lm(place: Place, effort: Effort) -> Row:
+def torch_lm(place: Place, effort: Effort, row: Row) -> None:
     """Tokens a second of the torch batcher."""
     dtype = torch.bfloat16 if place.device.startswith("cuda") else torch.float32
     model = load_step1(place.checkpoints / paths.TTS_FOLDER, device=place.device, dtype=dtype)
-    row, clock = Row("tts", TORCH), measuring.synchronized(place.device)
+    clock = measuring.synchronized(place.device)
     for batch in effort.lm_batches:
         speed = measuring.torch_tokens_per_s(
             model, batch=batch, prompt=effort.lm_prompt, new=effort.lm_new, clock=clock
@@ -210,13 +205,13 @@ def torch_lm(place: Place, effort: Effort) -> Row:
         row.figures[f"tokens/s, {batch}"] = speed
         row.figures[f"roofline, {batch}"] = fraction(work, 1000 * batch / speed, place)
     row.figures["memory MiB"] = float(measuring.memory_mib(place.device))
-    return row
 
 
-def vllm_lm(place: Place, effort: Effort) -> Row:
+def vllm_lm(place: Place, effort: Effort, row: Row) -> None:
     """Tokens a second of vLLM."""
     if not place.device.startswith("cuda"):
-        return Row("tts", "vllm", absent="vLLM serves on CUDA devices alone")
+        row.absent = "vLLM serves on CUDA devices alone"
+        return
     from services.shared.decoding.vllm.opening import open_vllm
     from services.shared.decoding.vllm.options import VllmOptions
     from services.shared.decoding.vllm.stats import StatsTaker
@@ -224,7 +219,7 @@ def vllm_lm(place: Place, effort: Effort) -> Row:
 
     folder = place.checkpoints / paths.TTS_FOLDER
     options = VllmOptions(max_batch=max(effort.lm_batches), context_tokens=4096, memory_fraction=0.6)
-    streams, row = open_vllm(folder, options, stats=StatsTaker()), Row("tts", "vllm")
+    streams = open_vllm(folder, options, stats=StatsTaker())
     try:
         for batch in effort.lm_batches:
             speed = measuring.engine_tokens_per_s(
@@ -236,7 +231,6 @@ def vllm_lm(place: Place, effort: Effort) -> Row:
         row.figures["memory MiB"] = float(measuring.memory_mib(place.device))
     finally:
         streams.close()
-    return row
 
 
 def fraction(work: Work, taken_ms: float | None, place: Place) -> float | None:

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from benchmarks.gpu import measuring
-from benchmarks.gpu.__main__ import main
+from benchmarks.gpu.__main__ import Row, attempted, main
 from benchmarks.gpu.roofline import CHAT_130B, PEAKS, Work, counted, peak_of, step1_decode, step1_weights, weight_bytes
 from services.shared import paths
 from services.shared.nn.step1 import load_step1
@@ -100,6 +100,17 @@ def test_a_dry_run_measures_what_is_here_and_says_what_is_not(
     assert rows["tts", "torch"]["figures"]["tokens/s, 2"] > 0
     assert "CUDA" in rows["tts", "vllm"]["absent"]
     assert "| engine |" in capsys.readouterr().out
+
+
+@pytest.mark.unit
+def test_an_engine_that_fails_keeps_its_figures_and_says_why() -> None:
+    def fail(_engine: str, row: Row) -> None:
+        row.figures["RTF"] = 0.5
+        raise RuntimeError("out of memory")
+
+    assert attempted("vocoder", "tensorrt", fail) == Row(
+        "vocoder", "tensorrt", {"RTF": 0.5}, "RuntimeError: out of memory"
+    )
 
 
 @pytest.mark.unit
