@@ -5,8 +5,8 @@
                        pause          pause            end
 
 Pauses of a caller are log-normal, as those within a speaker's turn are, around a median of the caller's own: a hasty
-caller's is 300 ms, a slow one's 600 ms. Two pauses in three are as long as drawn; nothing is cut off but the recording's
-silence before and behind. What is drawn follows from the seed alone.
+caller's is 300 ms, a slow one's 600 ms. A recording's own pauses stay, its silence before and behind does not. What is
+drawn follows from the seed alone.
 
 Callers are split in two halves by speaker: knobs are chosen by one half, and figures are told of the other.
 """

@@ -129,6 +129,7 @@ class Heard:
         work: what speculation did in all of them.
         is_committed: the answer had been prepared.
         saved_ms: by that, as the server counts it.
+        tokens: that the models made for the replies that were told of.
     """
 
     name: str
@@ -138,6 +139,7 @@ class Heard:
     work: SpeculationWork
     is_committed: bool
     saved_ms: int
+    tokens: int
 
 
 @dataclass(slots=True)
@@ -223,6 +225,7 @@ async def _say(ear: _Ear, said: Said) -> Heard:
         SpeculationWork(*(sum(getattr(work, name) for work in works) for name in SpeculationWork.__slots__)),
         works[-1].committed > 0,
         works[-1].saved_ms,
+        sum(turn.record.metrics.work.text_tokens + turn.record.metrics.work.speech_tokens for turn in ended),
     )
 
 

@@ -28,9 +28,6 @@ from services.orchestrator.ports.hearing import TURN_SAMPLES
 from services.shared.audio.pcm import Samples
 from services.shared.errors import AudioError, CorruptFileError, MissingFileError, OverloadedError
 
-SMART_TURN_SHA256: Final = "2bb026316b14a660486a75b1733cd3fbab8c2fd0314dc9af7be49f8cca967e4f"
-"""Of smart-turn-v3.2-cpu.onnx, the file this was written for."""
-
 _INPUT: Final = "input_features"
 _INPUT_SHAPE: Final = [BANDS, TURN_SAMPLES // HOP_SAMPLES]
 _LEAST_VARIANCE: Final = 1e-7
@@ -49,7 +46,7 @@ class SmartTurnModel:
         CorruptFileError: it has another checksum, or is no turn model.
     """
 
-    def __init__(self, path: Path, *, sha256: str = SMART_TURN_SHA256, max_waiting: int = 64) -> None:
+    def __init__(self, path: Path, *, sha256: str, max_waiting: int = 64) -> None:
         self._session = _load(path, sha256)
         self._max_waiting = max_waiting
         self._waiting = 0

@@ -4,9 +4,9 @@
     prepared           ├ 1 ✗   cancelled          ├ 2 ──────────┊▶ everything made so far is sent at once
     agent     Idle     Speculating  Idle          Speculating     Replying
 
-It is begun as late as it can be and still be ready when the turn ends: where the silence that ends the turn lasts longer
-than the rooms have lately taken for a first audio, most pauses are over before, and nothing was prepared for them. Until
-that is known, and where there is no time to lose, it is begun as soon as the user pauses.
+It is begun as late as it can be and still be ready when the turn ends: where the silence that ends the turn is longer
+than what the rooms have lately taken for a first audio, many pauses are over before, and nothing is prepared for them.
+Until that is known, and where there is no time to lose, it is begun as soon as the user pauses.
 
 A prepared reply reads the utterance as it is at the pause. Since any further speech throws it away, what is committed
 has read all that was said. It is thrown away as well where what it read is not true any more: another part of the
