@@ -63,6 +63,12 @@ def ending_silence_ms(state: State) -> int:
     return silence_ms
 
 
+def usual_pause_ms(state: State) -> float:
+    """What this caller's pauses are like; 0 where the silence does not follow them."""
+    options = knobs(state)
+    return _usual_ms(state, options) if options.adapt_to_caller else 0.0
+
+
 def wants_words(state: State) -> bool:
     """Whether the words of open speech are of use: to the client, or to how long its turn waits."""
     options = knobs(state)
@@ -92,8 +98,11 @@ def is_cut_off(state: State, onset: int, gap_ms: int) -> bool:
 def _complete_silence_ms(state: State, options: EndpointingOptions) -> int:
     if not options.adapt_to_caller:
         return options.complete_silence_ms
+    shortest_ms = max(options.pause_ms, options.complete_silence_ms // 2)
+    return min(max(round(_TIMES * _usual_ms(state, options)), shortest_ms), options.max_silence_ms)
+
+
+def _usual_ms(state: State, options: EndpointingOptions) -> float:
     logarithms = [math.log(options.complete_silence_ms / _TIMES)] * _EXPECTED
     logarithms += [math.log(pause_ms) for pause_ms in state.pauses_ms]
-    learned_ms = round(_TIMES * math.exp(math.fsum(logarithms) / len(logarithms)))
-    shortest_ms = max(options.pause_ms, options.complete_silence_ms // 2)
-    return min(max(learned_ms, shortest_ms), options.max_silence_ms)
+    return math.exp(math.fsum(logarithms) / len(logarithms))

@@ -4,9 +4,9 @@
     prepared           ├ 1 ✗   cancelled          ├ 2 ──────────┊▶ everything made so far is sent at once
     agent     Idle     Speculating  Idle          Speculating     Replying
 
-It is begun as late as it can be and still be ready when the turn ends: where the silence that ends the turn is longer
-than what the rooms have lately taken for a first audio, many pauses are over before, and nothing is prepared for them.
-Until that is known, and where there is no time to lose, it is begun as soon as the user pauses.
+Most pauses are no end of a turn, so it pays to begin late: not before the silence is as long as this caller's pauses
+are as a rule (where that is learned), nor before it has to be begun to be ready when the turn ends, as far as is known
+what the rooms have lately taken for a first audio.
 
 A prepared reply reads the utterance as it is at the pause. Since any further speech throws it away, what is committed
 has read all that was said. It is thrown away as well where what it read is not true any more: another part of the
@@ -22,7 +22,7 @@ from services.orchestrator.conversation.effects import CancelReply, Effect, Star
 from services.orchestrator.conversation.events import ReplyAudioMade, ReplyId, ReplyTextMade, ToolCallMade
 from services.orchestrator.conversation.history import context
 from services.orchestrator.conversation.options import Options
-from services.orchestrator.conversation.patience import ending_silence_ms
+from services.orchestrator.conversation.patience import ending_silence_ms, usual_pause_ms
 from services.orchestrator.conversation.record import (
     FirstAudioMarks,
     Message,
@@ -169,11 +169,12 @@ def saved_ms(marks: FirstAudioMarks, committed_s: float) -> int:
     return max(0, int((min(marks.audio_s, committed_s) - marks.asked_s) * 1000))
 
 
-def _waiting_ms(state: State) -> int:
+def _waiting_ms(state: State) -> float:
     """Silence after which it is time to prepare a reply."""
+    usual_ms = usual_pause_ms(state)
     if not state.preparations_ms:
-        return 0
-    return ending_silence_ms(state) - max(state.preparations_ms) - _SLACK_MS
+        return usual_ms
+    return max(usual_ms, ending_silence_ms(state) - max(state.preparations_ms) - _SLACK_MS)
 
 
 def _agents_part(read: tuple[Message, ...]) -> list[Message]:

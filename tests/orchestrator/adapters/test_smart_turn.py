@@ -85,7 +85,7 @@ def test_the_end_of_the_turn_is_where_the_network_looks_for_it(network: SmartTur
 @pytest.mark.unit
 def test_a_short_turn_has_silence_in_front_and_any_turn_the_same_loudness() -> None:
     turn = noise(16_000) + 0.5
-    for level in (1.0, 0.01):
+    for level in (1.0, 0.05):
         given = normalized(level * turn)
         assert len(given) == TURN_SAMPLES
         assert given.mean() == pytest.approx(0.0, abs=1e-4)
@@ -183,7 +183,7 @@ def test_what_is_no_network_at_all_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.integration
 @pytest.mark.skipif(not REAL.is_file(), reason="STEPAUDIO_TURN_MODEL names no file: the weights are not the project's")
-def test_whole_questions_sound_more_complete_to_the_real_network_than_their_beginnings() -> None:
+def test_the_real_network_finds_whole_questions_more_complete_than_their_beginnings() -> None:
     model = SmartTurnModel(REAL, sha256=SMART_TURN_SHA256)
 
     def judged(share: float) -> list[float]:
@@ -194,7 +194,7 @@ def test_whole_questions_sound_more_complete_to_the_real_network_than_their_begi
             found.append(asyncio.run(model.judge(heard[-TURN_SAMPLES:])))
         return found
 
-    whole, beginnings = judged(1.0), judged(0.4)
+    whole, beginnings = judged(1.0), judged(0.3)
     model.close()
-    assert np.median(whole) > 0.5 > np.median(beginnings)
-    assert np.mean(whole) > np.mean(beginnings) + 0.2
+    assert np.median(whole) > 0.9
+    assert np.mean(whole) > np.mean(beginnings) + 0.1

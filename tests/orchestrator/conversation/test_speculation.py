@@ -113,6 +113,14 @@ def test_until_it_is_known_what_the_rooms_take_it_is_begun_at_the_pause() -> Non
     assert prepared_after_ms(Talk(replace(AHEAD, turn_taking=replace(AHEAD.turn_taking, while_idle=idle)))) == 224
 
 
+def test_where_the_silence_is_the_callers_own_it_is_not_begun_before_the_usual_pause_is_over() -> None:
+    idle = EndpointingOptions(complete_silence_ms=1200, adapt_to_caller=True)
+    ahead = replace(AHEAD, turn_taking=replace(AHEAD.turn_taking, while_idle=idle))
+    assert prepared_after_ms(Talk(ahead)) == 480
+    assert prepared_after_ms(answered_once(900, ahead)) == 480
+    assert prepared_after_ms(answered_once(300, ahead)) == 864
+
+
 def test_a_turn_that_sounds_finished_is_prepared_for_at_once_and_another_one_late() -> None:
     ahead = replace(AHEAD, turn_taking=replace(AHEAD.turn_taking, mode=EndpointingMode.TURN_MODEL))
     late, soon = (answered_once(500, ahead) for _ in range(2))
