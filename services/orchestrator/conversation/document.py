@@ -54,7 +54,8 @@ unzip -j pipecat_ai-1.14.0-py3-none-any.whl '*/smart-turn-v3.2-cpu.onnx'
 
 Put it beside the checkpoints, where every replica can read it, and set `STEPAUDIO_TURN_MODEL` to its path. Its SHA-256
 has to be `2bb026316b14a660486a75b1733cd3fbab8c2fd0314dc9af7be49f8cca967e4f`; for another file, give its own as
-`STEPAUDIO_TURN_MODEL_SHA256`. A judgement takes 80 ms of one processor, in a thread of its own; where none comes within a second, silence decides.
+`STEPAUDIO_TURN_MODEL_SHA256`. A judgement takes 80 ms of one processor, in a thread of its own; where none comes within
+a second, silence decides.
 
 ## What speculation may do
 
