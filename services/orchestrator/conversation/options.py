@@ -100,8 +100,14 @@ class TurnTakingOptions:
 
 
 _LEARNED: Final = EndpointingOptions(complete_silence_ms=1200, adapt_to_caller=True)
-SERVED_TURN_TAKING: Final = TurnTakingOptions(while_idle=_LEARNED, while_replying=_LEARNED, while_tool_running=_LEARNED)
-"""Of callers who choose nothing: the silence is the caller's own, and long at first (docs/measurements.md)."""
+SERVED_TURN_TAKING: Final = TurnTakingOptions(
+    while_idle=_LEARNED,
+    while_replying=_LEARNED,
+    while_tool_running=_LEARNED,
+    barge_in=BargeInOptions(min_speech_ms=192),
+)
+"""Of callers who choose nothing (docs/measurements.md): the silence is the caller's own, and long at first; who may
+interrupt silences the reply within 300 ms."""
 
 
 class ToolExecutor(StrEnum):
