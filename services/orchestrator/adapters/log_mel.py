@@ -45,13 +45,15 @@ def log_mel(samples: Samples) -> NDArray[np.float32]:
     power = np.abs(np.fft.rfft(frames * _window(), axis=1)) ** 2  # [T, 201]
     decades = np.log10(np.maximum(_filters() @ power.T, _FLOOR))  # [80, T]
     floored = np.maximum(decades, decades.max() - _DECADES)
-    return ((floored + 4.0) / 4.0).astype(np.float32)
+    scaled: NDArray[np.float32] = ((floored + 4.0) / 4.0).astype(np.float32)
+    return scaled
 
 
 @lru_cache(maxsize=1)
 def _window() -> NDArray[np.float64]:
     """[400] Hann, periodic."""
-    return 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(_WINDOW_SAMPLES) / _WINDOW_SAMPLES)
+    window: NDArray[np.float64] = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(_WINDOW_SAMPLES) / _WINDOW_SAMPLES)
+    return window
 
 
 @lru_cache(maxsize=1)
