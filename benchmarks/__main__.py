@@ -13,6 +13,7 @@ BENCHMARKS = (
     "first_audio",
     "orchestrator",
     "load",
+    "barge_in",
     "nano",
 )
 

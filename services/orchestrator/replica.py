@@ -77,6 +77,10 @@ class Replica:
 
     Args:
         settings: from the environment.
+
+    Attributes:
+        port: of the public API.
+        turn_model: that judges turns, if its file was named.
     """
 
     def __init__(self, settings: OrchestratorSettings) -> None:
@@ -84,6 +88,7 @@ class Replica:
         self._open = AsyncExitStack()
         self._lag: asyncio.Task[None] | None = None
         self.port = 0
+        self.turn_model: SmartTurnModel | None = None
 
     @property
     def address(self) -> str:
@@ -142,7 +147,7 @@ class Replica:
         enter.callback(traces.close)
         observer = TelemetryObserver(metrics, traces, wall_offset_s=time.time() - time.monotonic())
         checkpoint = await asyncio.to_thread(read_checkpoint, settings.checkpoints)
-        turn_model = await self._open_turn_model()
+        self.turn_model = await self._open_turn_model()
         self._detector = await asyncio.to_thread(SileroDetector)
         enter.callback(self._detector.close)
         addresses = RoomAddresses(
@@ -167,7 +172,7 @@ class Replica:
             wall_clock=time.time,
             chance=random.Random(secrets.randbits(64)),
             default_prompt=settings.system_prompt or CHAT_SYSTEM_PROMPT,
-            turn_model=turn_model,
+            turn_model=self.turn_model,
         )
         owner = f"{socket.gethostname()}-{secrets.token_hex(4)}"
         self._sessions = await enter.enter_async_context(Sessions(shared, owner=owner))
