@@ -109,7 +109,7 @@ def expected_samples(story: Story) -> int:
     return max(claimed, min(story.last or 0, story.sent_samples))
 
 
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 @given(STORIES)
 def test_the_history_ends_at_the_word_that_was_heard_last(story: Story) -> None:
     talk = Talk()
