@@ -16,6 +16,7 @@ BENCHMARKS = (
     "load",
     "failover",
     "rollout",
+    "barge_in",
     "nano",
 )
 
