@@ -81,7 +81,15 @@ class TokenToWaveRoom(Room):
             self.epochs.admit(asked.context)
             tensors = asked.tensors
             voice = VoiceFeatures(tensors["voice_tokens"], tensors["voice_mel"], tensors["voice_embedding"])
-            return Push(tensors["speech_tokens"], voice, self._state(asked), asked.flag("last")), asked.context
+            push = Push(
+                tensors["speech_tokens"],
+                voice,
+                self._state(asked),
+                asked.flag("last"),
+                steps=asked.number("flow_steps"),
+                first_hop_frames=asked.number("first_hop_frames"),
+            )
+            return push, asked.context
         except Exception as error:  # noqa: BLE001 - whatever went wrong is this request's answer, and no other's
             return error
 
