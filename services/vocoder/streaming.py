@@ -35,7 +35,6 @@ from services.vocoder.hift.stream import HiftState, held_frames, initial_hift_st
 from services.vocoder.noise import check_seed, mel_noise, prompt_noise, source_noise, source_phase
 from services.vocoder.voice import ArrayLike, VoiceFeatures
 
-
 LONGEST_FIRST_HOP_FRAMES: Final = 172
 """Two seconds: who asks for later audio than this wants no stream."""
 

@@ -346,9 +346,7 @@ class FakeSpeechStream:
         self._place = 0
         self._is_open = False
 
-    async def push(
-        self, tokens: Sequence[int], *, last: bool, haste: Haste = NO_HASTE
-    ) -> NDArray[np.float32]:
+    async def push(self, tokens: Sequence[int], *, last: bool, haste: Haste = NO_HASTE) -> NDArray[np.float32]:
         """See the port; haste is written down."""
         self._room.hastes.append(haste)
         with self._room.one_call(self._work):

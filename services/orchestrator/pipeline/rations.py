@@ -1,6 +1,6 @@
 """What the sessions of a replica may spend: replies prepared ahead, by tenant, and quality, by the rooms' slack.
 
-    reply prepared ──begun──> held by its tenant ──freed, with the tokens that were wasted──> the tenant's minute
+    reply prepared ──> a place of its tenant's ──> committed, or its tokens go off the tenant's minute
     samples came   ──margin─> the governor
                                    └── either changes what is allowed ──> every session that it concerns is told
 
@@ -11,34 +11,15 @@ limits of sessions are. It decides nothing about turns: it tells, and the conver
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
-from services.orchestrator.conversation.governor import POLICY, Governor, observed, reviewed
-from services.orchestrator.conversation.record import Degradation
+from services.orchestrator.conversation.events import ReplyId
+from services.orchestrator.conversation.governor import Governor, observed, reviewed
+from services.orchestrator.conversation.record import Degradation, ReplyWork
+from services.orchestrator.pipeline.limits import RationLimits
 
 _MINUTE_S: Final = 60.0
-
-
-@dataclass(frozen=True, slots=True)
-class RationLimits:
-    """What there is to spend on one replica.
-
-    Attributes:
-        tenant_speculations: replies that one tenant may have prepared at once; 0 prepares none.
-        tenant_wasted_tokens: of prepared replies thrown away, that one tenant may have generated in a minute.
-        max_degradation: levels of the governor, 0 to 3.
-        fewer_flow_steps: that a pass of the vocoder takes when it is to take fewer.
-        smaller_hop_ms: of audio that a reply's first samples wait for when they are to wait for less,
-        smaller_chunk_ms: … and of speech.
-    """
-
-    tenant_speculations: int = 16
-    tenant_wasted_tokens: int = 60_000
-    max_degradation: int = len(POLICY)
-    fewer_flow_steps: int = 4
-    smaller_hop_ms: int = 150
-    smaller_chunk_ms: int = 480
 
 
 class Allowance(NamedTuple):
@@ -48,12 +29,15 @@ class Allowance(NamedTuple):
     is_given_up: bool
 
 
+_ALLOWED: Final = Allowance(is_allowed=True, is_given_up=False)
+
+
 @dataclass(slots=True)
 class _Tenant:
     prepared: int = 0
     overdrawn_tokens: float = 0.0
     overdrawn_s: float = 0.0
-    told: Allowance = Allowance(is_allowed=True, is_given_up=False)
+    told: Allowance = _ALLOWED
     members: list[Callable[[Allowance], None]] = field(default_factory=list)
 
 
@@ -95,23 +79,18 @@ class Rations:
             known.members.remove(told)
             self._forget()
 
-    def prepare(self, tenant: str) -> Callable[[int], None]:
-        """A reply of the tenant is being prepared.
-
-        Returns:
-            to be called once: it is spoken now (0), or was thrown away and has cost so many tokens.
-        """
+    def prepare(self, tenant: str, count: int = 1) -> None:
+        """So many more replies of the tenant are being prepared; fewer, where it is below 0."""
         known = self._tenants.setdefault(tenant, _Tenant())
-        known.prepared += 1
+        known.prepared += count
         self._tell(known)
 
-        def freed(wasted_tokens: int) -> None:
-            known.prepared -= 1
-            known.overdrawn_tokens = self._overdrawn(known) + wasted_tokens
-            known.overdrawn_s = self._clock()
-            self._tell(known)
-
-        return freed
+    def waste(self, tenant: str, tokens: int) -> None:
+        """A reply that was prepared was thrown away, and had cost so many tokens."""
+        known = self._tenants.setdefault(tenant, _Tenant())
+        known.overdrawn_tokens = self._overdrawn(known) + tokens
+        known.overdrawn_s = self._clock()
+        self._tell(known)
 
     def margin(self, margin_ms: float) -> None:
         """Samples of a reply came with so much audio left before its listener."""
@@ -159,6 +138,46 @@ class Rations:
             del self._tenants[tenant]
 
 
-def unlimited(clock: Callable[[], float]) -> Rations:
-    """Rations that never give anything up, for replies of no conversation."""
-    return Rations(replace(RationLimits(), max_degradation=0), clock)
+class Preparing:
+    """The prepared replies of one session, as they are charged to its tenant.
+
+    A reply holds its place while the rooms work on it. One that is complete holds none, and whether it was wasted is
+    known when it is committed, or when the session begins another reply instead.
+    """
+
+    def __init__(self, rations: Rations, tenant: str) -> None:
+        self._rations = rations
+        self._tenant = tenant
+        self._working: set[ReplyId] = set()
+        self._complete: dict[ReplyId, int] = {}
+
+    def begun(self, reply: ReplyId, *, is_prepared: bool) -> None:
+        """A reply begins; what was prepared before it and is complete was for nothing."""
+        for tokens in self._complete.values():
+            self._rations.waste(self._tenant, tokens)
+        self._complete.clear()
+        if is_prepared:
+            self._working.add(reply)
+            self._rations.prepare(self._tenant)
+
+    def committed(self, reply: ReplyId) -> None:
+        """It is spoken now."""
+        self._complete.pop(reply, None)
+        self._leave(reply)
+
+    def over(self, reply: ReplyId, work: ReplyWork, *, is_complete: bool) -> None:
+        """The work on it is over: all is made, or it was stopped or failed."""
+        if not self._leave(reply):
+            return
+        tokens = work.text_tokens + work.speech_tokens
+        if is_complete:
+            self._complete[reply] = tokens
+        else:
+            self._rations.waste(self._tenant, tokens)
+
+    def _leave(self, reply: ReplyId) -> bool:
+        is_working = reply in self._working
+        if is_working:
+            self._working.remove(reply)
+            self._rations.prepare(self._tenant, -1)
+        return is_working

@@ -26,6 +26,8 @@ from services.orchestrator.pipeline.gate import Gate
 from services.orchestrator.pipeline.limits import PipelineLimits
 from services.orchestrator.pipeline.made import AudioPiece, Made, Start
 from services.orchestrator.pipeline.meter import Meter
+from services.orchestrator.pipeline.pacing import Pacing
+from services.orchestrator.pipeline.rations import Rations
 from services.orchestrator.pipeline.speaking import Manner, Speaking
 from services.orchestrator.pipeline.speech_door import Clause, SpeechDoor
 from services.orchestrator.pipeline.text import Trimmer, VisibleText
@@ -62,6 +64,7 @@ class ReplyNeeds:
         clock: monotonic seconds.
         limits: bounds and patience.
         default_prompt: the system prompt where the caller chose none.
+        rations: what the replica's replies do without now; None gives up nothing.
     """
 
     rooms: Rooms
@@ -72,6 +75,7 @@ class ReplyNeeds:
     clock: Callable[[], float]
     limits: PipelineLimits
     default_prompt: str
+    rations: Rations | None = None
 
 
 class Reply:
@@ -115,7 +119,15 @@ class Reply:
         self._clauses: Channel[Clause] = Channel(self._limits.clauses_ms)
         self._audio: Channel[AudioPiece] = Channel(self._limits.audio_ms)
         self._gate = Gate(is_open=not is_ahead, ahead_ms=self._limits.prepared_ms)
-        self._door = SpeechDoor(self._limits, self._ahead_ms)
+        pacing = Pacing(
+            self._limits,
+            needs.rations,
+            ahead_ms=self._ahead_ms,
+            gate=self._gate,
+            meter=meter,
+            has_seed=effect.options.voice.seed is not None,
+        )
+        self._door = SpeechDoor(self._limits, self._ahead_ms, pacing.first_chunk_ms)
         self._speaking = Speaking(
             needs.rooms,
             work,
@@ -124,6 +136,7 @@ class Reply:
             meter=meter,
             door=self._door,
             gate=self._gate,
+            pacing=pacing,
         )
         self._visible = VisibleText()
         self._trimmer = Trimmer()

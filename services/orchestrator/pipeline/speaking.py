@@ -8,7 +8,7 @@ model slips after all words must have been said (a loop, as a rule) the clause e
 import asyncio
 from collections.abc import Iterator
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -19,6 +19,7 @@ from services.orchestrator.pipeline.gate import Gate
 from services.orchestrator.pipeline.limits import ReplyLimits
 from services.orchestrator.pipeline.made import AudioPiece, Made, Start
 from services.orchestrator.pipeline.meter import Meter
+from services.orchestrator.pipeline.pacing import Pacing
 from services.orchestrator.pipeline.speech_door import Clause, SpeechChunk, SpeechDoor
 from services.orchestrator.ports.rooms import PreparedVoice, Rooms, Samples, SpeechStream, Work
 from services.shared.audio.effects import SpeedChanger, change_volume
@@ -76,6 +77,7 @@ class Speaking:
         meter: measures the rooms.
         door: between the two stages.
         gate: holds a reply back that is prepared ahead.
+        pacing: how soon each piece is needed.
 
     Attributes:
         skipped_characters: of the reply's text that are spoken before the sample from which on it is reported.
@@ -91,6 +93,7 @@ class Speaking:
         meter: Meter,
         door: SpeechDoor,
         gate: Gate,
+        pacing: Pacing,
     ) -> None:
         self._rooms = rooms
         self._work = work
@@ -102,6 +105,7 @@ class Speaking:
         self._door = door
         self.skipped_characters = 0
         self._gate = gate
+        self._pacing = pacing
         self._first_sample = manner.first_sample
         self._first_character = manner.first_character
         self._start = manner.start
@@ -157,7 +161,8 @@ class Speaking:
 
     async def _attempt(self, clause: Clause, voice: PreparedVoice, seed: int) -> None:
         with self._meter.request(RoomName.TTS) as request:
-            async with aclosing(self._rooms.speech.speak(clause.text, voice, seed=seed, work=self._work)) as answer:
+            work = replace(self._work, slack_ms=self._pacing.slack_ms(self._door.held_ms))
+            async with aclosing(self._rooms.speech.speak(clause.text, voice, seed=seed, work=work)) as answer:
                 while True:
                     try:
                         async with asyncio.timeout(self._limits.room_silence_s):
@@ -196,11 +201,12 @@ class Speaking:
         with self._meter.request(RoomName.VOCODER) as request:
             try:
                 async with asyncio.timeout(self._limits.room_silence_s):
-                    samples = await stream.push(chunk.tokens, last=chunk.is_last)
+                    samples = await stream.push(chunk.tokens, last=chunk.is_last, haste=self._pacing.haste())
             except TimeoutError as error:
                 raise _silent("vocoder", self._limits) from error
             if len(samples):
                 request.output()
+                self._pacing.came()
             return samples
 
     async def _send(self, samples: Samples, spoken_characters: int, audio: Channel[AudioPiece]) -> None:

@@ -90,6 +90,7 @@ class Sessions:
     open_sessions: int
     attached_streams: int
     is_draining: bool = False
+    degradation_level: int = 0
 
 
 def test_gauges_of_sessions_show_what_there_is_and_while_it_drains_what_is_left(counted: Counted) -> None:

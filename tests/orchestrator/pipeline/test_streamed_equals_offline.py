@@ -27,7 +27,16 @@ from services.orchestrator.pipeline.meter import Meter
 from services.orchestrator.pipeline.observer import Unobserved
 from services.orchestrator.pipeline.replies import Reply, ReplyNeeds
 from services.orchestrator.pipeline.utterances import SpokenUtterance
-from services.orchestrator.ports.rooms import ChatMessage, PreparedVoice, Rooms, Samples, TextPiece, Work
+from services.orchestrator.ports.rooms import (
+    NO_HASTE,
+    ChatMessage,
+    Haste,
+    PreparedVoice,
+    Rooms,
+    Samples,
+    TextPiece,
+    Work,
+)
 from services.shared.codec import GROUP_MS, GROUP_TOKENS
 from services.shared.prompt.chat import Message as PromptMessage
 from services.tts.speech_lm import SpeechLm
@@ -105,7 +114,7 @@ class LocalSpeechStream:
     voice: OfflineVoice
     state: StreamState
 
-    async def push(self, tokens: Sequence[int], *, last: bool) -> Samples:
+    async def push(self, tokens: Sequence[int], *, last: bool, haste: Haste = NO_HASTE) -> Samples:
         pushed = np.asarray(tokens, np.int64)
         samples, self.state = self.model.chunk(pushed, self.voice.features, self.state, final=last)
         return samples

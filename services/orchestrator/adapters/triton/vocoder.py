@@ -42,9 +42,7 @@ class TritonSpeechStream:
         self._state: dict[str, Array] = {}
         self._has_ended = False
 
-    async def push(
-        self, tokens: Sequence[int], *, last: bool, haste: Haste = NO_HASTE
-    ) -> NDArray[np.float32]:
+    async def push(self, tokens: Sequence[int], *, last: bool, haste: Haste = NO_HASTE) -> NDArray[np.float32]:
         """Voice the next tokens.
 
         Args:
