@@ -77,6 +77,7 @@ class PipelineLimits:
         vad_batch_frames: frames that voice activity judges at once, at most.
         vad_s, turn_model_s, tokens_s, transcript_s, voice_s, store_s: longest waits for voice activity, for the turn
             model, for the rest of an utterance's tokens, for a transcript, for a voice, for one answer of the store.
+        background_slack_ms: that the rooms may leave a summary waiting behind replies.
         saved_s: longest that audio waits for the store to have what it is made again from on another replica.
         unread_ms, unread_events: what a client may leave unread.
         waiting_events: client events that may wait for the audio before them to be judged.
@@ -104,6 +105,7 @@ class PipelineLimits:
     turn_model_s: float = 1.0
     tokens_s: float = 10.0
     transcript_s: float = 30.0
+    background_slack_ms: int = 2_000
     voice_s: float = 10.0
     store_s: float = 3.0
     saved_s: float = 0.25

@@ -21,7 +21,7 @@ from services.orchestrator.conversation.effects import ResumeReply, StartReply
 from services.orchestrator.conversation.events import ReplyAudioMade, ReplyTakenUp, ReplyTextMade
 from services.orchestrator.conversation.record import RoomName, UtteranceSpeech
 from services.orchestrator.pipeline.channel import Channel
-from services.orchestrator.pipeline.context import fit_messages, read_messages
+from services.orchestrator.pipeline.context import read_messages
 from services.orchestrator.pipeline.gate import Gate
 from services.orchestrator.pipeline.limits import PipelineLimits
 from services.orchestrator.pipeline.made import AudioPiece, Made, Start
@@ -32,6 +32,7 @@ from services.orchestrator.pipeline.speaking import Manner, Speaking
 from services.orchestrator.pipeline.speech_door import Clause, SpeechDoor
 from services.orchestrator.pipeline.text import Trimmer, VisibleText
 from services.orchestrator.pipeline.utterances import KnownUtterance, SpokenUtterance
+from services.orchestrator.pipeline.window import ContextWindow
 from services.orchestrator.ports.rooms import ChatMessage, PreparedVoice, Rooms, SpeechTokens, Work
 from services.shared.errors import (
     DeadlineExceededError,
@@ -63,7 +64,7 @@ class ReplyNeeds:
         tell: takes the reply's events.
         clock: monotonic seconds.
         limits: bounds and patience.
-        default_prompt: the system prompt where the caller chose none.
+        window: of what the chat model reads; None where words are given.
         rations: what the replica's replies do without now; None gives up nothing.
     """
 
@@ -74,7 +75,7 @@ class ReplyNeeds:
     tell: Tell
     clock: Callable[[], float]
     limits: PipelineLimits
-    default_prompt: str
+    window: ContextWindow | None = None
     rations: Rations | None = None
 
 
@@ -186,8 +187,10 @@ class Reply:
         messages = await self._read_context()
         self._meter.mark(1)
         chat, options = self._needs.rooms.chat, self._asked.options
-        fitting = fit_messages(messages, chat, options, default_prompt=self._needs.default_prompt)
-        self._meter.prompt_tokens = chat.prompt_tokens(fitting)
+        window = self._needs.window
+        assert window is not None
+        fitting = window.fit(messages, options)
+        self._meter.prompt_tokens = window.prompt_tokens
         await self._write(begun)
         with self._meter.request(RoomName.LM) as request:
             async with aclosing(chat.reply(fitting, options.generation, self._work, begun=begun)) as answer:
@@ -196,6 +199,7 @@ class Reply:
                         async with asyncio.timeout(self._limits.room_silence_s):
                             piece = await anext(answer)
                     except StopAsyncIteration:
+                        window.sum_up(messages, options)
                         return
                     except TimeoutError as error:
                         raise DeadlineExceededError(

@@ -29,6 +29,7 @@ from services.orchestrator.pipeline.records import open_turn
 from services.orchestrator.pipeline.replies import Reply, ReplyNeeds
 from services.orchestrator.pipeline.surroundings import Surroundings
 from services.orchestrator.pipeline.utterances import KnownUtterance, SpokenUtterance
+from services.orchestrator.pipeline.window import ContextWindow
 from services.orchestrator.ports.hearing import TURN_SAMPLES
 from services.orchestrator.ports.rooms import Samples, Work
 from services.orchestrator.ports.store import OpenTurn
@@ -83,7 +84,12 @@ class SessionWork:
             tell=tell,
             clock=shared.clock,
             limits=shared.limits,
-            default_prompt=shared.default_prompt,
+            window=ContextWindow(
+                shared.rooms.chat,
+                shared.limits,
+                default_prompt=shared.default_prompt,
+                spawn=lambda summary: self._group.create_task(summary),
+            ),
             rations=shared.rations,
         )
 

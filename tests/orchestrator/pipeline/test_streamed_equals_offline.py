@@ -161,7 +161,7 @@ def streamed(question: str) -> tuple[str, Samples, LocalSpeech]:
         def utterance(number: int) -> SpokenUtterance:
             raise AssertionError("nobody spoke")
 
-        needs = ReplyNeeds(bundle, find_voice, utterance, lambda: 0.0, told.append, loop_time, PipelineLimits(), "")
+        needs = ReplyNeeds(bundle, find_voice, utterance, lambda: 0.0, told.append, loop_time, PipelineLimits())
         options = Options(generation=GenerationOptions(seed=SEED))
         effect = StartReply(ReplyId(1, 1), (Message(Role.USER, question),), "", options)
         await Reply(effect, needs, work=Work(), meter=Meter(loop_time, Unobserved()), seed=SEED, made=Made()).run()
