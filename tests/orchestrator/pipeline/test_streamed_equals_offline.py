@@ -27,6 +27,7 @@ from services.orchestrator.pipeline.meter import Meter
 from services.orchestrator.pipeline.observer import Unobserved
 from services.orchestrator.pipeline.replies import Reply, ReplyNeeds
 from services.orchestrator.pipeline.utterances import SpokenUtterance
+from services.orchestrator.pipeline.window import ContextWindow
 from services.orchestrator.ports.rooms import (
     NO_HASTE,
     ChatMessage,
@@ -161,7 +162,8 @@ def streamed(question: str) -> tuple[str, Samples, LocalSpeech]:
         def utterance(number: int) -> SpokenUtterance:
             raise AssertionError("nobody spoke")
 
-        needs = ReplyNeeds(bundle, find_voice, utterance, lambda: 0.0, told.append, loop_time, PipelineLimits())
+        window = ContextWindow(bundle.chat, PipelineLimits(), default_prompt="", spawn=asyncio.ensure_future)
+        needs = ReplyNeeds(bundle, find_voice, utterance, lambda: 0.0, told.append, loop_time, PipelineLimits(), window)
         options = Options(generation=GenerationOptions(seed=SEED))
         effect = StartReply(ReplyId(1, 1), (Message(Role.USER, question),), "", options)
         await Reply(effect, needs, work=Work(), meter=Meter(loop_time, Unobserved()), seed=SEED, made=Made()).run()
