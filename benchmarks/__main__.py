@@ -12,6 +12,8 @@ BENCHMARKS = (
     "nano_version0",
     "first_audio",
     "orchestrator",
+    "context_window",
+    "deadlines",
     "load",
     "nano",
 )

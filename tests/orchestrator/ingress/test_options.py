@@ -85,7 +85,6 @@ def test_a_history_that_outgrows_the_context_may_be_summed_up() -> None:
     assert to_message(merged, OFFER).context.overflow == options_pb2.CONTEXT_OVERFLOW_SUMMARISE
 
 
-
 @pytest.mark.parametrize(("message", "field"), WRONG[:-1], ids=lambda value: value if isinstance(value, str) else "")
 def test_a_value_out_of_range_is_told_with_its_limit(message: options_pb2.SessionOptions, field: str) -> None:
     with pytest.raises(InvalidOptionError) as refused:
