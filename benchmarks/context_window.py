@@ -26,7 +26,7 @@ from services.shared.text import TextTokenizer, load_text_tokenizer
 from tests.fakes.rooms import FakeChatModel
 
 NANO: Final = Path(__file__).resolve().parents[1] / "model_repository" / "checkpoints" / "nano"
-BUDGETS: Final = (400, 1000, 4000)
+BUDGETS: Final = (400, 1000, 2000)
 ANSWER: Final = "It rains in Lisbon today, and the sun comes back tomorrow. " * 2
 _SYSTEM: Final = ChatMessage(Role.SYSTEM, CHAT_SYSTEM_PROMPT)
 

@@ -114,7 +114,8 @@ def test_consecutive_prompts_of_the_real_tokenizer_share_all_of_the_earlier_ones
     def ids(read: list[ChatMessage]) -> list[int]:
         return build_chat_prompt(tokenizer, [PromptMessage(part.role.value, str(part.content)) for part in read])
 
-    on, said, shares = Window(), [], []
+    on, shares = Window(), list[bool]()
+    said: list[ChatMessage] = []
     before: list[int] = []
     opened = len(ids([SYSTEM])) - len(ids([SYSTEM, SYSTEM])) + len(ids([SYSTEM]))  # what opens the assistant's turn
     for number in range(40):

@@ -76,7 +76,7 @@ def _response(*, ids: bytes, shape: list[int]) -> pb.ModelInferResponse:
 
 def test_only_a_model_whose_batches_triton_forms_is_told_a_level_of_its_queue() -> None:
     wave = {name: np.zeros(1) for name in ("voice_tokens", "seed", "speech_tokens")}
-    wave |= {"last": [True], "voice_mel": np.zeros((0, 80)), "voice_embedding": np.zeros(192)}
+    wave |= {"last": np.ones(1, bool), "voice_mel": np.zeros((0, 80)), "voice_embedding": np.zeros(192)}
     wave = {name: np.asarray(value, TOKEN_TO_WAVE.input(name).dtype.numpy) for name, value in wave.items()}
     context = RequestContext(slack_ms=250)
     assert write_request(TOKEN_TO_WAVE, wave, context=context).parameters["priority"].uint64_param == 3
