@@ -123,7 +123,7 @@ def _conversation_degradation() -> tuple[Panel, ...]:
             "Level of the governor",
             "The highest of all replicas: 0 gives up nothing, 3 all it can.",
             "short",
-            (Query(f"max({_O}degradation_level{{{_HERE}}})", "level"),),
+            (Query(f"max({_O}degradation_levels{{{_HERE}}})", "level"),),
             width=12,
         ),
     )

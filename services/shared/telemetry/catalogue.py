@@ -152,7 +152,8 @@ DEGRADED_TURNS: Final = _counter(
     degradation=DEGRADATIONS,
 )
 DEGRADATION_LEVEL: Final = _gauge(
-    "degradation_level", "What this replica gives up to keep the audio flowing: 0 is nothing, 3 is all it can."
+    "degradation_levels",
+    "Levels of quality that this replica gives up to keep the audio flowing: 0 is nothing, 3 is all it can.",
 )
 ERRORS: Final = _counter(
     "errors_total", "Calls of the public API that ended with an error, by its reason.", reason=error_reasons()

@@ -102,9 +102,9 @@ def test_gauges_of_sessions_show_what_there_is_and_while_it_drains_what_is_left(
     follow_sessions(counted.metrics, sessions, max_sessions=8)
     names = ("open_sessions", "attached_sessions", "draining_sessions", "max_sessions")
     assert [counted(name) for name in names] == [3, 2, 0, 8]
-    assert counted("degradation_level") == 0
+    assert counted("degradation_levels") == 0
     sessions.degradation_level = 2
-    assert counted("degradation_level") == 2
+    assert counted("degradation_levels") == 2
     sessions.is_draining, sessions.open_sessions = True, 1
     assert [counted(name) for name in names] == [1, 2, 1, 8]
 
