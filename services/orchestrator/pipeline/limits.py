@@ -31,7 +31,7 @@ class ReplyLimits:
     prepared_ms: int = 1_200
     prepared_slack_ms: int = 500
     release_ms: int = 240
-    first_chunk_ms: int = 720
+    first_chunk_ms: int = 600
     max_chunk_ms: int = 2_400
     hold_ms: int = 1_200
     clauses_ms: int = 60_000
@@ -58,8 +58,8 @@ class RationLimits:
     tenant_wasted_tokens: int = 60_000
     max_degradation: int = 3
     fewer_flow_steps: int = 4
-    smaller_hop_ms: int = 220
-    smaller_chunk_ms: int = 600
+    smaller_hop_ms: int = 175
+    smaller_chunk_ms: int = 480
 
 
 @dataclass(frozen=True, slots=True)

@@ -84,10 +84,10 @@ def test_a_prepared_reply_can_wait_longer_until_it_is_committed() -> None:
 TABLE = [
     # level, seed chosen, flow steps and first hop of the first push, of a later one, what the metrics say
     (0, False, (0, 0), (0, 0), ()),
-    (1, False, (0, 220), (0, 0), (SMALLER,)),
-    (2, False, (4, 220), (4, 0), (SMALLER, FEWER)),
-    (3, False, (4, 220), (4, 0), (SMALLER, FEWER)),
-    (3, True, (0, 220), (0, 0), (SMALLER,)),
+    (1, False, (0, 175), (0, 0), (SMALLER,)),
+    (2, False, (4, 175), (4, 0), (SMALLER, FEWER)),
+    (3, False, (4, 175), (4, 0), (SMALLER, FEWER)),
+    (3, True, (0, 175), (0, 0), (SMALLER,)),
 ]
 
 
@@ -102,7 +102,7 @@ def test_what_a_reply_does_without_at_each_level(
     chunks_ms.append(bench.pacing.first_chunk_ms())
     hastes.append(bench.pacing.haste())
     assert [(haste.flow_steps, haste.first_hop_ms) for haste in hastes] == [first, later]
-    assert chunks_ms == [600 if first[1] else LIMITS.first_chunk_ms, LIMITS.first_chunk_ms]
+    assert chunks_ms == [480 if first[1] else LIMITS.first_chunk_ms, LIMITS.first_chunk_ms]
     assert bench.degradations == told
 
 
@@ -176,7 +176,7 @@ def test_replies_do_without_more_and_more_while_the_vocoder_is_slow_and_get_it_b
     assert told[3] == ()
     assert place.rooms.vocoder.hastes[-1].flow_steps == 0
     assert {haste.flow_steps for haste in place.rooms.vocoder.hastes} == {0, 4}
-    assert {haste.first_hop_ms for haste in place.rooms.vocoder.hastes} == {0, 220}
+    assert {haste.first_hop_ms for haste in place.rooms.vocoder.hastes} == {0, 175}
 
 
 def test_with_rooms_that_keep_up_nothing_is_given_up() -> None:
