@@ -13,6 +13,8 @@ BENCHMARKS = (
     "first_audio",
     "wire_speech",
     "orchestrator",
+    "context_window",
+    "deadlines",
     "load",
     "failover",
     "rollout",

@@ -47,6 +47,12 @@ class OrchestratorSettings(BaseSettings):
         max_sessions: of this replica, those that wait to be resumed included.
         max_tenant_sessions: of one tenant on this replica.
         max_tenant_calls: other calls of one tenant at once.
+        max_tenant_speculations: replies that one tenant may have prepared at pauses at once, on this replica; 0
+            prepares none.
+        tenant_wasted_tokens: tokens a minute that one tenant may have generated for prepared replies that are thrown
+            away, on this replica.
+        max_degradation: how much quality may be given up while the rooms fall behind: 0 nothing, 1 a smaller first
+            chunk, 2 fewer flow steps as well, 3 prepared replies as well.
         max_playout_lead_ms: reply audio that is sent ahead of what was heard.
         resume_window_s: how long a session without a client waits for one.
         max_idle_s: how long a client may send nothing.
@@ -86,6 +92,9 @@ class OrchestratorSettings(BaseSettings):
     max_sessions: int = Field(default=200, ge=1, le=10_000)
     max_tenant_sessions: int = Field(default=50, ge=1, le=10_000)
     max_tenant_calls: int = Field(default=100, ge=1, le=10_000)
+    max_tenant_speculations: int = Field(default=16, ge=0, le=10_000)
+    tenant_wasted_tokens: int = Field(default=60_000, ge=0, le=1_000_000_000)
+    max_degradation: int = Field(default=3, ge=0, le=3)
     max_playout_lead_ms: int = Field(default=3_000, ge=200, le=60_000)
     resume_window_s: float = Field(default=120.0, ge=1, le=3_600)
     max_idle_s: float = Field(default=60.0, ge=1, le=3_600)

@@ -52,7 +52,7 @@ from services.orchestrator.ingress.session_service import SessionService
 from services.orchestrator.ingress.speech_service import SpeechPatience, SpeechService
 from services.orchestrator.ingress.voice_service import BuiltInVoice, VoiceService
 from services.orchestrator.pipeline.core import PureCore
-from services.orchestrator.pipeline.limits import PipelineLimits, ReplyLimits
+from services.orchestrator.pipeline.limits import PipelineLimits, RationLimits, ReplyLimits
 from services.orchestrator.pipeline.sessions import Sessions
 from services.orchestrator.pipeline.surroundings import Surroundings
 from services.orchestrator.pipeline.voices import VoiceBook
@@ -278,6 +278,11 @@ def _recorder(settings: OrchestratorSettings) -> Recorder:
 def _limits(settings: OrchestratorSettings) -> PipelineLimits:
     return PipelineLimits(
         reply=ReplyLimits(max_playout_lead_ms=settings.max_playout_lead_ms),
+        rations=RationLimits(
+            tenant_speculations=settings.max_tenant_speculations,
+            tenant_wasted_tokens=settings.tenant_wasted_tokens,
+            max_degradation=settings.max_degradation,
+        ),
         max_sessions=settings.max_sessions,
         max_tenant_sessions=settings.max_tenant_sessions,
         max_session_s=settings.max_session_s,

@@ -245,7 +245,9 @@ def _from_elsewhere(state: State, event: _OtherEvent, out: list[Effect]) -> Stat
         case ToolAnswered():
             return on_tool_answered(state, event, out)
         case SpeculationAllowed():
-            return replace(state, ahead=replace(state.ahead, is_allowed=event.is_allowed))
+            return replace(
+                state, ahead=replace(state.ahead, is_allowed=event.is_allowed, is_given_up=event.is_given_up)
+            )
         case TurnCommitted():
             return on_committed(state, event, out)
         case TimeReached():

@@ -426,4 +426,5 @@ def _both(first: ReplyWork, second: ReplyWork) -> ReplyWork:
         first.prompt_tokens + second.prompt_tokens,
         first.text_tokens + second.text_tokens,
         first.speech_tokens + second.speech_tokens,
+        tuple(dict.fromkeys((*first.degradations, *second.degradations))),
     )

@@ -77,7 +77,8 @@ def prepare(state: State, out: list[Effect]) -> State:
         return state
     ahead = replace(ahead, utterance=user.utterance, count=count, tried_sample=state.ears.speech_end)
     if not ahead.is_allowed:
-        tally = replace(ahead.tally, withheld=ahead.tally.withheld + 1)
+        given_up = ahead.tally.given_up or ahead.is_given_up
+        tally = replace(ahead.tally, withheld=ahead.tally.withheld + 1, given_up=given_up)
         return replace(state, ahead=replace(ahead, tally=tally))
     spoken = Utterance(user.utterance, user.first_sample, tail_end(state))
     read = context(state, Asked(Origin.SPEECH, user.started_s, user.started_s, utterance=spoken), is_open=True)

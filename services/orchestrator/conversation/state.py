@@ -187,7 +187,8 @@ class Ahead:
     """Preparing replies ahead.
 
     Attributes:
-        is_allowed: by the tenant's budget.
+        is_allowed: by the tenant's budget, and the slack of the rooms.
+        is_given_up: it is not allowed because the rooms have fallen behind.
         speculation: the one under way.
         parts: replies that were begun for the next turn in this and earlier epochs.
         utterance: the last one that a reply was prepared for.
@@ -198,6 +199,7 @@ class Ahead:
     """
 
     is_allowed: bool = True
+    is_given_up: bool = False
     speculation: Speculation | None = None
     parts: int = 0
     utterance: int = 0

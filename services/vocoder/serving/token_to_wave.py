@@ -92,7 +92,14 @@ class TokenToWaveRoom(Room):
             tensors = asked.tensors
             voice = VoiceFeatures(tensors["voice_tokens"], tensors["voice_mel"], tensors["voice_embedding"])
             vocoder = self._for_music() if asked.flag("music") else self._speech
-            push = Push(tensors["speech_tokens"], voice, _state(vocoder, asked), asked.flag("last"))
+            push = Push(
+                tensors["speech_tokens"],
+                voice,
+                _state(vocoder, asked),
+                asked.flag("last"),
+                steps=asked.number("flow_steps"),
+                first_hop_frames=asked.number("first_hop_frames"),
+            )
             return _Asked(vocoder, push, asked.context)
         except Exception as error:  # noqa: BLE001 - whatever went wrong is this request's answer, and no other's
             return error
