@@ -13,9 +13,12 @@ BENCHMARKS = (
     "first_audio",
     "wire_speech",
     "orchestrator",
+    "context_window",
+    "deadlines",
     "load",
     "failover",
     "rollout",
+    "barge_in",
     "nano",
 )
 

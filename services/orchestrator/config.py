@@ -12,6 +12,8 @@ from services.shared.errors import InvalidOptionError
 
 PREFIX: Final = "STEPAUDIO_"
 _LOOPBACK: Final = ("127.0.0.1", "::1", "localhost")
+SMART_TURN_SHA256: Final = "2bb026316b14a660486a75b1733cd3fbab8c2fd0314dc9af7be49f8cca967e4f"
+"""Of smart-turn-v3.2-cpu.onnx."""
 _SHA256_HEX: Final = 64
 _PORTS: Final = 2**16
 
@@ -45,6 +47,12 @@ class OrchestratorSettings(BaseSettings):
         max_sessions: of this replica, those that wait to be resumed included.
         max_tenant_sessions: of one tenant on this replica.
         max_tenant_calls: other calls of one tenant at once.
+        max_tenant_speculations: replies that one tenant may have prepared at pauses at once, on this replica; 0
+            prepares none.
+        tenant_wasted_tokens: tokens a minute that one tenant may have generated for prepared replies that are thrown
+            away, on this replica.
+        max_degradation: how much quality may be given up while the rooms fall behind: 0 nothing, 1 a smaller first
+            chunk, 2 fewer flow steps as well, 3 prepared replies as well.
         max_playout_lead_ms: reply audio that is sent ahead of what was heard.
         resume_window_s: how long a session without a client waits for one.
         max_idle_s: how long a client may send nothing.
@@ -52,6 +60,9 @@ class OrchestratorSettings(BaseSettings):
         drain_grace_s: how long callers have to go to another replica before this one closes.
         voice: that speaks where the caller chooses none; empty is the checkpoint's first.
         system_prompt: where the caller gives none; empty is the model's own.
+        turn_model: file of smart-turn-v3.2-cpu.onnx (docs/turn-taking.md says how to get it); without it the mode
+            TURN_MODEL is not offered.
+        turn_model_sha256: that this file has; another one's is given with another file.
         log_level: from which on events are logged.
         log_file: where they are written; standard error if left out.
         record_folder: where each session's events and decisions are recorded, to be played again by
@@ -81,6 +92,9 @@ class OrchestratorSettings(BaseSettings):
     max_sessions: int = Field(default=200, ge=1, le=10_000)
     max_tenant_sessions: int = Field(default=50, ge=1, le=10_000)
     max_tenant_calls: int = Field(default=100, ge=1, le=10_000)
+    max_tenant_speculations: int = Field(default=16, ge=0, le=10_000)
+    tenant_wasted_tokens: int = Field(default=60_000, ge=0, le=1_000_000_000)
+    max_degradation: int = Field(default=3, ge=0, le=3)
     max_playout_lead_ms: int = Field(default=3_000, ge=200, le=60_000)
     resume_window_s: float = Field(default=120.0, ge=1, le=3_600)
     max_idle_s: float = Field(default=60.0, ge=1, le=3_600)
@@ -88,6 +102,8 @@ class OrchestratorSettings(BaseSettings):
     drain_grace_s: float = Field(default=60.0, ge=0, le=3_600)
     voice: str = ""
     system_prompt: str = ""
+    turn_model: Path | None = None
+    turn_model_sha256: str = Field(default=SMART_TURN_SHA256, pattern=r"^[0-9a-f]{64}$")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     log_file: Path | None = None
     record_folder: Path | None = None
@@ -161,7 +177,7 @@ def _check(settings: OrchestratorSettings) -> None:
         raise _invalid("tls_key", "certificate and key are given both, or neither")
     if settings.tls_client_authorities is not None and settings.tls_key is None:
         raise _invalid("tls_client_authorities", "clients' certificates need STEPAUDIO_TLS_CERTIFICATE and _KEY")
-    for name in ("tls_certificate", "tls_key", "tls_client_authorities", "credentials"):
+    for name in ("tls_certificate", "tls_key", "tls_client_authorities", "credentials", "turn_model"):
         path = getattr(settings, name)
         if path is not None and not path.is_file():
             raise _invalid(name, f"{path} is not a file")

@@ -19,7 +19,7 @@ The state is small and explicit: the room itself keeps nothing between two calls
 
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, replace
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 import numpy as np
 import torch
@@ -35,6 +35,9 @@ from services.vocoder.hift.source import Excitation
 from services.vocoder.hift.stream import HiftState, held_frames, initial_hift_state, push_mel
 from services.vocoder.noise import check_seed, mel_noise, prompt_noise, source_noise, source_phase
 from services.vocoder.voice import ArrayLike, VoiceFeatures
+
+LONGEST_FIRST_HOP_FRAMES: Final = 172
+"""Two seconds: who asks for later audio than this wants no stream."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,12 +117,28 @@ def excitation(seed: int, harmonics: int, start_frame: int, end_frame: int) -> E
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Push:
-    """Tokens for one stream: the arguments of `Vocoder.chunk`."""
+    """Tokens for one stream: the arguments of `Vocoder.chunk`, and what its caller would save or have sooner.
+
+    Attributes:
+        tokens, voice, state, final: as `Vocoder.chunk` has them.
+        steps: of the flow, at most; None is as many as the settings say.
+        first_hop_frames: wave that a first pass waits for; None is what the settings say.
+    """
 
     tokens: ArrayLike
     voice: VoiceFeatures
     state: StreamState
     final: bool
+    steps: int | None = None
+    first_hop_frames: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.steps is not None and not 0 < self.steps <= EULER_STEPS:
+            raise InvalidOptionError(f"flow_steps is {self.steps}; a pass takes 1 to {EULER_STEPS}")
+        if self.first_hop_frames is not None and not 0 < self.first_hop_frames <= LONGEST_FIRST_HOP_FRAMES:
+            raise InvalidOptionError(
+                f"first_hop_frames is {self.first_hop_frames}; a first pass waits for 1 to {LONGEST_FIRST_HOP_FRAMES}"
+            )
 
 
 Chunk: TypeAlias = tuple[NDArray[np.float32], StreamState]
@@ -199,9 +218,10 @@ class Streamer:
         if not final and not state.passes:
             ready = min(ready, settings.first_limit_frames + held)
             frames = ready + settings.lookahead_frames
-        if not final and ready - max(state.made_frames, held) < self._hop(state.passes):
+        if not final and ready - max(state.made_frames, held) < self._hop(push):
             return state.overlap[:, :0], state
         steps = EULER_STEPS if final and not state.passes else self._steps(state.passes)
+        steps = min(steps, push.steps or steps)
         mel, overlap = yield from self._pass(push.voice, state, ready, frames, steps=steps)
         dropped = self._dropped(state, ready)
         return mel, replace(
@@ -219,8 +239,10 @@ class Streamer:
         needed = int(oldest_frame * self._flow.tokens_per_frame) - state.first_token
         return max(min(len(state.tokens) - self._settings.context_tokens, needed), 0)
 
-    def _hop(self, passes: int) -> float:
-        settings = self._settings
+    def _hop(self, push: Push) -> float:
+        settings, passes = self._settings, push.state.passes
+        if push.first_hop_frames is not None and not passes:
+            return min(push.first_hop_frames, settings.first_limit_frames)
         growth = settings.hop_growth ** min(passes, 32)
         return min(settings.first_hop_frames * growth, settings.max_hop_frames)
 

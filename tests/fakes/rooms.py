@@ -26,7 +26,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from services.orchestrator.conversation.options import GenerationOptions
 from services.orchestrator.ports.rooms import (
+    NO_HASTE,
     ChatMessage,
+    Haste,
     PreparedVoice,
     Rooms,
     SpeechTokens,
@@ -344,8 +346,9 @@ class FakeSpeechStream:
         self._place = 0
         self._is_open = False
 
-    async def push(self, tokens: Sequence[int], *, last: bool) -> NDArray[np.float32]:
-        """See the port."""
+    async def push(self, tokens: Sequence[int], *, last: bool, haste: Haste = NO_HASTE) -> NDArray[np.float32]:
+        """See the port; haste is written down."""
+        self._room.hastes.append(haste)
         with self._room.one_call(self._work):
             waiting = (*self._waiting, *tokens)
             is_ready = last or len(waiting) >= self._room.gather_tokens
@@ -358,13 +361,18 @@ class FakeSpeechStream:
 
 
 class FakeVocoder(FakeRoom):
-    """529.2 samples a token; `gather_tokens` are waited for before any come out. Each push is a call of `faults`."""
+    """529.2 samples a token; `gather_tokens` are waited for before any come out. Each push is a call of `faults`.
+
+    Attributes:
+        hastes: of every push, in order.
+    """
 
     def __init__(
         self, paces: Paces = INSTANT, sleep: Sleep | None = None, *, gather_tokens: int = 3 * GROUP_TOKENS
     ) -> None:
         super().__init__(sleep)
         self.gather_tokens = gather_tokens
+        self.hastes: list[Haste] = []
         self._paces = paces
 
     @property

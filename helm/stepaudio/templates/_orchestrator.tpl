@@ -40,6 +40,9 @@
   "STEPAUDIO_MAX_SESSIONS" $own.maxSessions
   "STEPAUDIO_MAX_TENANT_SESSIONS" $own.maxTenantSessions
   "STEPAUDIO_MAX_TENANT_CALLS" $own.maxTenantCalls
+  "STEPAUDIO_MAX_TENANT_SPECULATIONS" $own.maxTenantSpeculations
+  "STEPAUDIO_TENANT_WASTED_TOKENS" $own.tenantWastedTokens
+  "STEPAUDIO_MAX_DEGRADATION" $own.maxDegradation
   "STEPAUDIO_MAX_PLAYOUT_LEAD_MS" $own.maxPlayoutLeadMs
   "STEPAUDIO_RESUME_WINDOW_S" $own.resumeWindowSeconds
   "STEPAUDIO_MAX_IDLE_S" $own.maxIdleSeconds

@@ -75,7 +75,7 @@ from services.orchestrator.conversation.replies import (
     on_transcribed,
     on_work_over,
 )
-from services.orchestrator.conversation.speculation import keep_made
+from services.orchestrator.conversation.speculation import keep_made, prepare
 from services.orchestrator.conversation.state import MAX_WAITING, Asked, Phase, State, StreamState, Turn, User, tell
 from services.orchestrator.conversation.tools import on_tool_answered, on_tool_call, on_tool_time
 from services.orchestrator.conversation.voice_activity import Ears
@@ -172,7 +172,7 @@ def step(state: State, event: Event) -> tuple[State, tuple[Effect, ...]]:
     if isinstance(event, VoiceFrame):
         state = hear_barge_in(on_voice_frame(state, event, out), event.at_s, out)
         if not out:
-            return state, ()
+            return prepare(state, out), tuple(out)
     elif isinstance(event, _ClientEvent):
         state = _from_client(state, event, out)
     elif isinstance(event, _StreamEvent):
@@ -245,7 +245,9 @@ def _from_elsewhere(state: State, event: _OtherEvent, out: list[Effect]) -> Stat
         case ToolAnswered():
             return on_tool_answered(state, event, out)
         case SpeculationAllowed():
-            return replace(state, ahead=replace(state.ahead, is_allowed=event.is_allowed))
+            return replace(
+                state, ahead=replace(state.ahead, is_allowed=event.is_allowed, is_given_up=event.is_given_up)
+            )
         case TurnCommitted():
             return on_committed(state, event, out)
         case TimeReached():

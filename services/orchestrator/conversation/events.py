@@ -306,10 +306,16 @@ class TurnJudged:
 
 @dataclass(frozen=True, slots=True)
 class SpeculationAllowed:
-    """Whether replies may be prepared from now on: the tenant's budget, and the slack of the rooms."""
+    """Whether replies may be prepared from now on: the tenant's budget, and the slack of the rooms.
+
+    Attributes:
+        is_allowed: they may.
+        is_given_up: they may not because the rooms have fallen behind.
+    """
 
     at_s: float
     is_allowed: bool
+    is_given_up: bool = False
 
 
 @dataclass(frozen=True, slots=True)

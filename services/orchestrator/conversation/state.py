@@ -87,6 +87,7 @@ class User:
         started_s: when the open one began.
         free_from: an utterance begins here at the earliest: the end of the one before.
         clues: to whether the user has finished.
+        has_paused: within the open one.
     """
 
     state: UserState = UserState.SILENCE
@@ -96,6 +97,7 @@ class User:
     started_s: float = 0.0
     free_from: int = 0
     clues: Clues = NO_CLUES
+    has_paused: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,7 +187,8 @@ class Ahead:
     """Preparing replies ahead.
 
     Attributes:
-        is_allowed: by the tenant's budget.
+        is_allowed: by the tenant's budget, and the slack of the rooms.
+        is_given_up: it is not allowed because the rooms have fallen behind.
         speculation: the one under way.
         parts: replies that were begun for the next turn in this and earlier epochs.
         utterance: the last one that a reply was prepared for.
@@ -196,6 +199,7 @@ class Ahead:
     """
 
     is_allowed: bool = True
+    is_given_up: bool = False
     speculation: Speculation | None = None
     parts: int = 0
     utterance: int = 0
@@ -336,6 +340,7 @@ class State:
         ahead: replies that are prepared.
         trial: of an interruption by speech.
         pauses_ms: that this caller made within turns, newest last.
+        preparations_ms: what the newest replies took from being begun to their first audio.
         call_ids: of calls of functions.
         seed: from which the seeds of replies are made; None leaves them to the shell.
         resumes_replies: the shell can go on with a reply after a lost stream.
@@ -362,6 +367,7 @@ class State:
     ahead: Ahead = Ahead()
     trial: Trial | None = None
     pauses_ms: tuple[int, ...] = ()
+    preparations_ms: tuple[int, ...] = ()
     call_ids: frozenset[str] = field(default_factory=frozenset)
     seed: int | None = None
     resumes_replies: bool = False

@@ -1,14 +1,13 @@
 """`SessionOptions` and the core's `Options`, both ways: merged, checked, and told with all values in force.
 
-What the API names but this release cannot do is refused with the field's path. `_NOT_OFFERED` is the one place that
-says so; a release that learns one of these takes its row out. Ranges are those of options.proto and
+What the API names but this release cannot do is refused with the field's path. Ranges are those of options.proto and
 turn_taking.proto; what depends on the checkpoint and on how the server is set up comes in an `Offer`.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
-from typing import Final, TypeAlias
+from typing import Final
 
 from protos.gen.stepaudio.v1 import options_pb2, tools_pb2, turn_taking_pb2
 from services.orchestrator.conversation.options import (
@@ -45,13 +44,6 @@ _OVERFLOWS: Final[Mapping[int, ContextOverflow]] = MappingProxyType(
         options_pb2.CONTEXT_OVERFLOW_SUMMARISE: ContextOverflow.SUMMARISE,
     }
 )
-Asks: TypeAlias = Callable[[Options], bool]
-
-
-_NOT_OFFERED: Final[tuple[tuple[str, Asks], ...]] = (
-    ("context.overflow", lambda options: options.context.overflow is ContextOverflow.SUMMARISE),
-)
-"""Path of what is asked for, and whether these options ask for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,9 +94,6 @@ def merge(kept: Options, message: options_pb2.SessionOptions, offer: Offer) -> O
     )
     if merged.turn_taking.mode not in offer.endpointing_modes:
         raise _unavailable(f"{ROOT}.turn_taking.mode")
-    for path, asks in _NOT_OFFERED:
-        if asks(merged):
-            raise _unavailable(f"{ROOT}.{path}")
     return _within_context(merged, offer)
 
 

@@ -13,6 +13,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from protos.gen.stepaudio.v1 import metrics_pb2, session_pb2
 from services.orchestrator.conversation.record import (
+    Degradation,
     FirstAudioBreakdown,
     Origin,
     Outcome,
@@ -42,6 +43,13 @@ _ROOMS: Final[Mapping[RoomName, metrics_pb2.Room.ValueType]] = MappingProxyType(
         RoomName.LM: metrics_pb2.ROOM_LM,
         RoomName.TTS: metrics_pb2.ROOM_TTS,
         RoomName.VOCODER: metrics_pb2.ROOM_VOCODER,
+    }
+)
+_DEGRADATIONS: Final[Mapping[Degradation, metrics_pb2.Degradation.ValueType]] = MappingProxyType(
+    {
+        Degradation.SMALLER_FIRST_CHUNK: metrics_pb2.DEGRADATION_SMALLER_FIRST_CHUNK,
+        Degradation.FEWER_FLOW_STEPS: metrics_pb2.DEGRADATION_FEWER_FLOW_STEPS,
+        Degradation.NO_SPECULATION: metrics_pb2.DEGRADATION_NO_SPECULATION,
     }
 )
 
@@ -109,6 +117,13 @@ def metrics_message(metrics: TurnMetrics) -> metrics_pb2.TurnMetrics:
             )
             for work in metrics.work.rooms
         ],
+        speculation=metrics_pb2.SpeculationMetrics(
+            started=metrics.speculation.started,
+            discarded=metrics.speculation.discarded,
+            wasted_tokens=metrics.speculation.wasted_tokens,
+            saved_ms=metrics.speculation.saved_ms,
+        ),
+        degradations=[_DEGRADATIONS[degradation] for degradation in metrics.degradations],
     )
     if metrics.first_audio is not None:
         breakdown = _breakdown_message(metrics.first_audio)

@@ -81,7 +81,6 @@ class Synthesis:
             tell=self._take,
             clock=clock,
             limits=limits,
-            default_prompt="",
         )
         asked = StartReply(reply=_REPLY, context=(), words=task.text, options=task.options)
         self._reply = Reply(asked, needs, work=task.work, meter=self._meter, seed=task.seed, made=Made())

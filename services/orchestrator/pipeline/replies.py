@@ -22,16 +22,19 @@ from services.orchestrator.conversation.events import ReplyAudioMade, ReplyTaken
 from services.orchestrator.conversation.record import RoomName, UtteranceSpeech
 from services.orchestrator.pipeline.channel import Channel
 from services.orchestrator.pipeline.clause_voices import ClauseVoices, FindVoice
-from services.orchestrator.pipeline.context import fit_messages, read_messages
+from services.orchestrator.pipeline.context import read_messages
 from services.orchestrator.pipeline.gate import Gate
 from services.orchestrator.pipeline.limits import PipelineLimits
 from services.orchestrator.pipeline.made import AudioPiece, Made, Start
 from services.orchestrator.pipeline.meter import Meter
+from services.orchestrator.pipeline.pacing import Pacing
+from services.orchestrator.pipeline.rations import Rations
 from services.orchestrator.pipeline.speaking import Manner, Speaking
 from services.orchestrator.pipeline.speech_door import Clause, SpeechDoor
 from services.orchestrator.pipeline.text import Trimmer, VisibleText
 from services.orchestrator.pipeline.utterances import KnownUtterance, SpokenUtterance
 from services.orchestrator.pipeline.watch import Watch
+from services.orchestrator.pipeline.window import ContextWindow
 from services.orchestrator.ports.rooms import ChatMessage, PreparedVoice, Rooms, SpeechTokens, Work
 from services.shared.errors import (
     DeadlineExceededError,
@@ -62,7 +65,8 @@ class ReplyNeeds:
         tell: takes the reply's events.
         clock: monotonic seconds.
         limits: bounds and patience.
-        default_prompt: the system prompt where the caller chose none.
+        window: of what the chat model reads; None where words are given.
+        rations: what the replica's replies do without now; None gives up nothing.
     """
 
     rooms: Rooms
@@ -72,7 +76,8 @@ class ReplyNeeds:
     tell: Tell
     clock: Callable[[], float]
     limits: PipelineLimits
-    default_prompt: str
+    window: ContextWindow | None = None
+    rations: Rations | None = None
 
 
 class Reply:
@@ -116,7 +121,15 @@ class Reply:
         self._clauses: Channel[Clause] = Channel(self._limits.clauses_ms)
         self._audio: Channel[AudioPiece] = Channel(self._limits.audio_ms)
         self._gate = Gate(is_open=not is_ahead, ahead_ms=self._limits.prepared_ms)
-        self._door = SpeechDoor(self._limits, self._ahead_ms)
+        pacing = Pacing(
+            self._limits,
+            needs.rations,
+            ahead_ms=self._ahead_ms,
+            gate=self._gate,
+            meter=meter,
+            has_seed=effect.options.voice.seed is not None,
+        )
+        self._door = SpeechDoor(self._limits, self._ahead_ms, pacing.first_chunk_ms)
         self._speaking = Speaking(
             needs.rooms,
             work,
@@ -125,6 +138,7 @@ class Reply:
             meter=meter,
             door=self._door,
             gate=self._gate,
+            pacing=pacing,
         )
         self._visible = VisibleText()
         self._trimmer = Trimmer()
@@ -174,8 +188,10 @@ class Reply:
         messages = await self._read_context()
         self._meter.mark(1)
         chat, options = self._needs.rooms.chat, self._asked.options
-        fitting = fit_messages(messages, chat, options, default_prompt=self._needs.default_prompt)
-        self._meter.prompt_tokens = chat.prompt_tokens(fitting)
+        window = self._needs.window
+        assert window is not None
+        fitting = window.fit(messages, options)
+        self._meter.prompt_tokens = window.prompt_tokens
         await self._write(begun)
         with self._meter.request(RoomName.LM) as request, closing(Watch(self._limits.room_silence_s)) as watch:
             async with aclosing(chat.reply(fitting, options.generation, self._work, begun=begun)) as answer:
@@ -184,6 +200,7 @@ class Reply:
                         with watch:
                             piece = await anext(answer)
                     except StopAsyncIteration:
+                        window.sum_up(messages, options)
                         return
                     except TimeoutError as error:
                         raise DeadlineExceededError(

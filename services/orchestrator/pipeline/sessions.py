@@ -19,12 +19,13 @@ from types import TracebackType
 from typing import Final, Self
 
 from services.orchestrator.conversation.core import Past
-from services.orchestrator.conversation.events import GoAwayReason, Playback, Resumed, Say
+from services.orchestrator.conversation.events import GoAwayReason, Playback, Resumed, Say, SpeculationAllowed
 from services.orchestrator.conversation.options import Options
 from services.orchestrator.conversation.record import Message
 from services.orchestrator.pipeline.core import Beginning, Core, MakeCore, PureCore
 from services.orchestrator.pipeline.identity import Fate, Identity, Opening
 from services.orchestrator.pipeline.limits import SEQUENCE_HEADROOM
+from services.orchestrator.pipeline.rations import Allowance
 from services.orchestrator.pipeline.session import Stream
 from services.orchestrator.pipeline.shell import Session
 from services.orchestrator.pipeline.surroundings import Surroundings
@@ -152,6 +153,11 @@ class Sessions:
     def is_draining(self) -> bool:
         """Whether no new session is taken."""
         return self._is_draining
+
+    @property
+    def degradation_level(self) -> int:
+        """What replies do without now; see conversation/governor.py."""
+        return self._shared.rations.level
 
     async def start(self, request: StartRequest) -> Stream:
         """Begin a session.
@@ -328,8 +334,12 @@ class Sessions:
         return session
 
     async def _live_out(self, key: tuple[str, str], session: Session) -> None:
+        def told(allowance: Allowance) -> None:
+            session.tell(SpeculationAllowed(self._shared.clock(), *allowance))
+
         try:
-            await session.run()
+            with self._shared.rations.member(session.identity.tenant, told):
+                await session.run()
         finally:
             if self._sessions.get(key) is session:
                 del self._sessions[key]
@@ -343,6 +353,7 @@ class Sessions:
     async def _renew_for_ever(self) -> None:
         while True:
             await asyncio.sleep(self._limits.renewal_s)
+            self._shared.rations.review()
             async with asyncio.TaskGroup() as tasks:
                 for session in list(self._sessions.values()):
                     tasks.create_task(self._renew(session))

@@ -8,7 +8,7 @@ model slips after all words must have been said (a loop, as a rule) the clause e
 import asyncio
 from collections.abc import Iterator
 from contextlib import aclosing, closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 import numpy as np
@@ -21,6 +21,7 @@ from services.orchestrator.pipeline.gate import Gate
 from services.orchestrator.pipeline.limits import ReplyLimits
 from services.orchestrator.pipeline.made import AudioPiece, Made, Start
 from services.orchestrator.pipeline.meter import Meter
+from services.orchestrator.pipeline.pacing import Pacing
 from services.orchestrator.pipeline.speech_door import Clause, SpeechChunk, SpeechDoor
 from services.orchestrator.pipeline.watch import Watch
 from services.orchestrator.ports.rooms import PreparedVoice, Rooms, Samples, SpeechStream, Work
@@ -82,6 +83,7 @@ class Speaking:
         meter: measures the rooms.
         door: between the two stages.
         gate: holds a reply back that is prepared ahead.
+        pacing: how soon each piece is needed.
 
     Attributes:
         skipped_characters: of the reply's text that are spoken before the sample from which on it is reported.
@@ -97,6 +99,7 @@ class Speaking:
         meter: Meter,
         door: SpeechDoor,
         gate: Gate,
+        pacing: Pacing,
     ) -> None:
         self._rooms = rooms
         self._work = work
@@ -108,6 +111,7 @@ class Speaking:
         self._door = door
         self.skipped_characters = 0
         self._gate = gate
+        self._pacing = pacing
         self._first_sample = manner.first_sample
         self._first_character = manner.first_character
         self._start = manner.start
@@ -165,7 +169,8 @@ class Speaking:
 
     async def _attempt(self, clause: Clause, voice: PreparedVoice, seed: int) -> None:
         with self._meter.request(RoomName.TTS) as request, closing(Watch(self._limits.room_silence_s)) as watch:
-            async with aclosing(self._rooms.speech.speak(clause.text, voice, seed=seed, work=self._work)) as answer:
+            work = replace(self._work, slack_ms=self._pacing.slack_ms(self._door.held_ms))
+            async with aclosing(self._rooms.speech.speak(clause.text, voice, seed=seed, work=work)) as answer:
                 while True:
                     try:
                         with watch:
@@ -204,11 +209,12 @@ class Speaking:
         with self._meter.request(RoomName.VOCODER) as request:
             try:
                 async with asyncio.timeout(self._limits.room_silence_s):
-                    samples = await stream.push(chunk.tokens, last=chunk.is_last)
+                    samples = await stream.push(chunk.tokens, last=chunk.is_last, haste=self._pacing.haste())
             except TimeoutError as error:
                 raise _silent("vocoder", self._limits) from error
             if len(samples):
                 request.output()
+                self._pacing.came()
             return samples
 
     async def _send(self, samples: Samples, spoken_characters: int, audio: Channel[AudioPiece]) -> None:

@@ -24,10 +24,12 @@ from services.orchestrator.conversation.record import TurnRecord
 from services.orchestrator.pipeline.input_audio import InputAudio
 from services.orchestrator.pipeline.made import Made
 from services.orchestrator.pipeline.meter import Meter
+from services.orchestrator.pipeline.rations import Preparing
 from services.orchestrator.pipeline.records import open_turn
 from services.orchestrator.pipeline.replies import Reply, ReplyNeeds
 from services.orchestrator.pipeline.surroundings import Surroundings
 from services.orchestrator.pipeline.utterances import KnownUtterance, SpokenUtterance
+from services.orchestrator.pipeline.window import ContextWindow
 from services.orchestrator.ports.hearing import TURN_SAMPLES
 from services.orchestrator.ports.rooms import Samples, Work
 from services.orchestrator.ports.store import OpenTurn
@@ -71,6 +73,7 @@ class SessionWork:
         self._utterances: dict[int, SpokenUtterance] = {}
         self._tokenizing: dict[int, asyncio.Task[None]] = {}
         self._replies: dict[ReplyId, tuple[Reply, _ReplyTask]] = {}
+        self._preparing = Preparing(shared.rations, tenant)
         self._made: dict[ReplyId, Made] = {}
         self._foreign: dict[int, KnownUtterance] = {}
         self._needs = ReplyNeeds(
@@ -81,7 +84,13 @@ class SessionWork:
             tell=tell,
             clock=shared.clock,
             limits=shared.limits,
-            default_prompt=shared.default_prompt,
+            window=ContextWindow(
+                shared.rooms.chat,
+                shared.limits,
+                default_prompt=shared.default_prompt,
+                spawn=lambda summary: self._group.create_task(summary),
+            ),
+            rations=shared.rations,
         )
 
     def use(self, tasks: asyncio.TaskGroup) -> None:
@@ -127,6 +136,7 @@ class SessionWork:
 
     def start_reply(self, effect: StartReply) -> None:
         """Work out a reply; reports text and audio, then ReplyMade, ReplyFailed or ReplyStopped."""
+        self._preparing.begun(effect.reply, is_prepared=effect.is_speculative)
         self._begin_reply(effect, Made())
 
     def resume_reply(self, effect: ResumeReply) -> None:
@@ -178,6 +188,7 @@ class SessionWork:
                 event = ReplyStopped(self._shared.clock(), effect.reply, meter.work())
             else:
                 event = done.result()
+            self._preparing.over(effect.reply, event.work, is_complete=isinstance(event, ReplyMade))
             trace.end(event.error if isinstance(event, ReplyFailed) else None)
             self._tell(event)
 
@@ -185,6 +196,7 @@ class SessionWork:
 
     def commit_reply(self, reply: ReplyId) -> None:
         """It was prepared ahead and is spoken now."""
+        self._preparing.committed(reply)
         if reply in self._replies:
             self._replies[reply][0].commit()
 

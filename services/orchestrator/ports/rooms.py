@@ -6,7 +6,7 @@ Samples and features are arrays that this module never looks into.
 
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Final, Protocol, TypeAlias
 
 from services.orchestrator.conversation.options import GenerationOptions
 from services.orchestrator.conversation.record import Role
@@ -24,12 +24,32 @@ class Work:
         turn: number of the turn in it.
         epoch: rooms drop work of an older epoch of the session.
         traceparent: W3C trace context of the turn; empty where nothing is traced.
+        slack_ms: how long its listener can wait for it: of the work that waits, what is due first is done first.
     """
 
     session: str = ""
     turn: int = 0
     epoch: int = 0
     traceparent: str = ""
+    slack_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Haste:
+    """How soon one push of a speech stream is needed, and what may be saved on it.
+
+    Attributes:
+        slack_ms: as in `Work`, of this push.
+        flow_steps: from noise to audio, at most; 0 is as many as the room takes by itself.
+        first_hop_ms: audio that the stream's first samples wait for; 0 is what the room waits for by itself.
+    """
+
+    slack_ms: int = 0
+    flow_steps: int = 0
+    first_hop_ms: int = 0
+
+
+NO_HASTE: Final = Haste()
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,12 +186,13 @@ class SpeechModel(Protocol):
 class SpeechStream(Protocol):
     """One stream of speech tokens to samples. Calls come one at a time."""
 
-    async def push(self, tokens: Sequence[int], *, last: bool) -> Samples:
+    async def push(self, tokens: Sequence[int], *, last: bool, haste: Haste = NO_HASTE) -> Samples:
         """Voice the next tokens.
 
         Args:
             tokens: codec values, perhaps none with `last`.
             last: no tokens follow; everything that is left comes out.
+            haste: how soon the samples are needed.
 
         Returns:
             float32 [N] at `Vocoder.sample_rate_hz`, perhaps empty while tokens gather.

@@ -87,6 +87,7 @@ ORIGINS: Final = ("speech", "text", "say")
 OUTCOMES: Final = ("completed", "interrupted", "failed")
 FIRST_AUDIO_PARTS: Final = ("endpointing", "tokenizer", "lm", "tts", "vocoder", "orchestrator")
 SPECULATION_OUTCOMES: Final = ("committed", "discarded", "withheld")
+DEGRADATIONS: Final = ("smaller_first_chunk", "fewer_flow_steps", "no_speculation")
 SESSION_BEGINNINGS: Final = ("new", "resumed")
 STORE_OPERATIONS: Final = ("create", "resume", "renew", "write", "read", "delete")
 REQUEST_OUTCOMES: Final = ("ok", "invalid", "cancelled", "failed")
@@ -145,6 +146,15 @@ SAVED_TIME: Final = _counter(
     "saved_seconds_total", "How much sooner replies were heard because they had been prepared, all together."
 )
 UNDERRUN_TURNS: Final = _counter("underrun_turns_total", "Turns in whose reply the player ran dry at least once.")
+DEGRADED_TURNS: Final = _counter(
+    "degraded_turns_total",
+    "Turns whose quality was lowered because the rooms had fallen behind, by how.",
+    degradation=DEGRADATIONS,
+)
+DEGRADATION_LEVEL: Final = _gauge(
+    "degradation_levels",
+    "Levels of quality that this replica gives up to keep the audio flowing: 0 is nothing, 3 is all it can.",
+)
 ERRORS: Final = _counter(
     "errors_total", "Calls of the public API that ended with an error, by its reason.", reason=error_reasons()
 )
@@ -178,6 +188,8 @@ ORCHESTRATOR_METRICS: Final = (
     WASTED_TOKENS,
     SAVED_TIME,
     UNDERRUN_TURNS,
+    DEGRADED_TURNS,
+    DEGRADATION_LEVEL,
     ERRORS,
     STORE,
     LOOP_LAG,

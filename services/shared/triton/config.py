@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
+from services.shared.triton.context import PRIORITY_LEVELS
 from services.shared.triton.specs import MODELS
 from services.shared.triton.tensors import DType, ModelKind, ModelSpec, TensorSpec
 
@@ -79,7 +80,14 @@ def _scheduler(spec: ModelSpec) -> Iterable[str]:
     if spec.kind is ModelKind.DECOUPLED:
         return ("model_transaction_policy { decoupled: true }",)
     if spec.kind is ModelKind.BATCHED:
-        return (f"dynamic_batching {{ max_queue_delay_microseconds: {_BATCH_DELAY_US} }}",)
+        return (
+            "dynamic_batching {",
+            f"  max_queue_delay_microseconds: {_BATCH_DELAY_US}",
+            # Earliest deadline first: a level is 100 ms of slack.
+            f"  priority_levels: {PRIORITY_LEVELS}",
+            "  default_priority_level: 1",
+            "}",
+        )
     if spec.kind is ModelKind.SEQUENCE:
         return (
             "sequence_batching {",

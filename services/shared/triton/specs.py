@@ -93,6 +93,8 @@ TOKEN_TO_WAVE: Final = ModelSpec(
         TensorSpec("speech_tokens", DType.INT32, (ANY,), "codec values that follow the earlier ones; may be empty"),
         TensorSpec("seed", DType.INT64, (1,), "of all noise, the same for the whole stream"),
         TensorSpec("last", DType.BOOL, (1,), "no tokens follow: everything that is left goes out"),
+        TensorSpec("flow_steps", DType.INT32, (1,), "steps from noise to mel, at most; 1 to 10", optional=True),
+        TensorSpec("first_hop_frames", DType.INT32, (1,), "mel frames that a first pass waits for", optional=True),
         TensorSpec("music", DType.BOOL, (1,), "through the vocoder for music, if there is one", optional=True),
         *VOICE,
         *STREAM_STATE,

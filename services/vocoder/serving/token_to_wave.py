@@ -32,6 +32,7 @@ from services.vocoder.hift.stream import HiftState
 from services.vocoder.streaming import Push, StreamSettings, StreamState
 from services.vocoder.vocoder import Vocoder, load_vocoder
 from services.vocoder.voice import VoiceFeatures
+from services.vocoder.wanted import while_wanted
 
 _STATE_NAMES: Final = tuple(spec.name for spec in STREAM_STATE)
 _WARM_UP_TOKENS: Final = 50
@@ -68,6 +69,7 @@ class TokenToWaveRoom(Room):
         self.expect(len(samples) == wanted, f"{len(samples)} samples in chunks where the whole has {wanted}")
         self.expect(bool(np.isfinite(samples).all() and np.abs(samples).max() > 0), "a silent or broken wave")
 
+    @while_wanted
     def execute(self, requests: list[Any]) -> list[Any]:
         """Make the chunks of these requests, together where their lengths allow."""
         asked = [self._read(request) for request in requests]
@@ -90,7 +92,14 @@ class TokenToWaveRoom(Room):
             tensors = asked.tensors
             voice = VoiceFeatures(tensors["voice_tokens"], tensors["voice_mel"], tensors["voice_embedding"])
             vocoder = self._for_music() if asked.flag("music") else self._speech
-            push = Push(tensors["speech_tokens"], voice, _state(vocoder, asked), asked.flag("last"))
+            push = Push(
+                tensors["speech_tokens"],
+                voice,
+                _state(vocoder, asked),
+                asked.flag("last"),
+                steps=asked.number("flow_steps"),
+                first_hop_frames=asked.number("first_hop_frames"),
+            )
             return _Asked(vocoder, push, asked.context)
         except Exception as error:  # noqa: BLE001 - whatever went wrong is this request's answer, and no other's
             return error

@@ -13,6 +13,7 @@ from services.orchestrator.adapters.telemetry import MeasuredSessionStore, Telem
 from services.orchestrator.conversation.events import ReplyId
 from services.orchestrator.conversation.options import Options
 from services.orchestrator.conversation.record import (
+    Degradation,
     FirstAudioBreakdown,
     Origin,
     Outcome,
@@ -62,7 +63,8 @@ def record(metrics: TurnMetrics) -> TurnRecord:
 
 def test_a_turn_is_counted_with_all_its_times_and_amounts(counted: Counted) -> None:
     lm = RoomWork(RoomName.LM, requests=2, total_s=0.9, first_output_s=0.2)
-    work = ReplyWork((lm,), prompt_tokens=40, text_tokens=12, speech_tokens=90)
+    fewer = (Degradation.FEWER_FLOW_STEPS,)
+    work = ReplyWork((lm,), prompt_tokens=40, text_tokens=12, speech_tokens=90, degradations=fewer)
     ahead = SpeculationWork(started=3, committed=1, discarded=2, withheld=4, wasted_tokens=50, saved_ms=400)
     metrics = TurnMetrics(FIRST_AUDIO, work, 1_500, 4_000, 3_000, playout_underruns=2, speculation=ahead)
     TelemetryObserver(counted.metrics, NoTraces(), wall_offset_s=0).turn_ended("s", record(metrics))
@@ -83,6 +85,8 @@ def test_a_turn_is_counted_with_all_its_times_and_amounts(counted: Counted) -> N
     assert counted("wasted_tokens_total") == 50
     assert counted("saved_seconds_total") == 0.4
     assert counted("underrun_turns_total") == 1
+    ways = ("smaller_first_chunk", "fewer_flow_steps", "no_speculation")
+    assert [counted("degraded_turns_total", degradation=way) for way in ways] == [0, 1, 0]
 
 
 @dataclass(slots=True)
@@ -90,6 +94,7 @@ class Sessions:
     open_sessions: int
     attached_streams: int
     is_draining: bool = False
+    degradation_level: int = 0
 
 
 def test_gauges_of_sessions_show_what_there_is_and_while_it_drains_what_is_left(counted: Counted) -> None:
@@ -97,6 +102,9 @@ def test_gauges_of_sessions_show_what_there_is_and_while_it_drains_what_is_left(
     follow_sessions(counted.metrics, sessions, max_sessions=8)
     names = ("open_sessions", "attached_sessions", "draining_sessions", "max_sessions")
     assert [counted(name) for name in names] == [3, 2, 0, 8]
+    assert counted("degradation_levels") == 0
+    sessions.degradation_level = 2
+    assert counted("degradation_levels") == 2
     sessions.is_draining, sessions.open_sessions = True, 1
     assert [counted(name) for name in names] == [1, 2, 1, 8]
 

@@ -6,12 +6,14 @@ from hypothesis import strategies as st
 
 from protos.gen.stepaudio.v1 import metrics_pb2, session_pb2
 from services.orchestrator.conversation.record import (
+    Degradation,
     FirstAudioBreakdown,
     Origin,
     Outcome,
     ReplyWork,
     RoomName,
     RoomWork,
+    SpeculationWork,
     TurnMetrics,
     TurnRecord,
 )
@@ -64,6 +66,22 @@ def test_a_turn_is_told_in_wall_time_with_the_work_of_each_room() -> None:
     assert (room.room, room.requests, room.total_ms, room.first_output_ms) == (metrics_pb2.ROOM_LM, 1, 250, 50)
     assert (message.metrics.prompt_tokens, message.metrics.text_tokens, message.metrics.speech_tokens) == (7, 3, 40)
     assert (message.metrics.heard_audio_ms, message.metrics.playout_underruns) == (700, 1)
+
+
+def test_what_was_prepared_and_what_quality_was_given_up_is_told() -> None:
+    ahead = SpeculationWork(
+        started=3, committed=1, discarded=2, withheld=1, wasted_tokens=50, saved_ms=400, given_up=True
+    )
+    work = ReplyWork(degradations=(Degradation.SMALLER_FIRST_CHUNK, Degradation.FEWER_FLOW_STEPS))
+    message = metrics_message(TurnMetrics(work=work, speculation=ahead))
+    told = message.speculation
+    assert (told.started, told.discarded, told.wasted_tokens, told.saved_ms) == (3, 2, 50, 400)
+    assert list(message.degradations) == [
+        metrics_pb2.DEGRADATION_SMALLER_FIRST_CHUNK,
+        metrics_pb2.DEGRADATION_FEWER_FLOW_STEPS,
+        metrics_pb2.DEGRADATION_NO_SPECULATION,
+    ]
+    assert not metrics_message(TurnMetrics()).degradations
 
 
 @given(st.floats(0, 4e9))

@@ -19,6 +19,7 @@ from services.orchestrator.pipeline.meter import Meter
 from services.orchestrator.pipeline.observer import Unobserved
 from services.orchestrator.pipeline.replies import Reply, ReplyNeeds
 from services.orchestrator.pipeline.utterances import SpokenUtterance
+from services.orchestrator.pipeline.window import ContextWindow
 from services.orchestrator.ports.rooms import PreparedVoice, Work
 from services.shared.audio.effects import change_speed, change_volume
 from services.shared.errors import EmptyReplyError, GenerationError, MisalignedSpeechError
@@ -90,12 +91,23 @@ def reply_of(
         raise AssertionError("nobody spoke")
 
     needs = ReplyNeeds(
-        rooms.rooms, find_voice, utterance, listener.lead_s, listener.tell, loop_time, PipelineLimits(reply=limits), ""
+        rooms.rooms,
+        find_voice,
+        utterance,
+        listener.lead_s,
+        listener.tell,
+        loop_time,
+        PipelineLimits(reply=limits),
+        window(rooms),
     )
     context = () if words else (Message(Role.USER, "How is the weather?"),)
     effect = StartReply(ReplyId(1, 1), context, words, Options(voice=voice))
     meter = Meter(loop_time, Unobserved())
     return Reply(effect, needs, work=Work("s", 1, 1), meter=meter, seed=seed, made=Made()), meter
+
+
+def window(rooms: FakeRooms) -> ContextWindow:
+    return ContextWindow(rooms.chat, PipelineLimits(), default_prompt="", spawn=asyncio.ensure_future)
 
 
 def reply_again(
@@ -108,7 +120,14 @@ def reply_again(
         raise AssertionError("nobody spoke")
 
     needs = ReplyNeeds(
-        rooms.rooms, find_voice, utterance, listener.lead_s, listener.tell, loop_time, PipelineLimits(), ""
+        rooms.rooms,
+        find_voice,
+        utterance,
+        listener.lead_s,
+        listener.tell,
+        loop_time,
+        PipelineLimits(),
+        window(rooms),
     )
     context = (Message(Role.USER, "How is the weather?"),)
     stopped, options = ReplyId(1, 1), Options(voice=voice)

@@ -27,7 +27,17 @@ from services.orchestrator.pipeline.meter import Meter
 from services.orchestrator.pipeline.observer import Unobserved
 from services.orchestrator.pipeline.replies import Reply, ReplyNeeds
 from services.orchestrator.pipeline.utterances import SpokenUtterance
-from services.orchestrator.ports.rooms import ChatMessage, PreparedVoice, Rooms, Samples, TextPiece, Work
+from services.orchestrator.pipeline.window import ContextWindow
+from services.orchestrator.ports.rooms import (
+    NO_HASTE,
+    ChatMessage,
+    Haste,
+    PreparedVoice,
+    Rooms,
+    Samples,
+    TextPiece,
+    Work,
+)
 from services.shared.codec import GROUP_MS, GROUP_TOKENS
 from services.shared.prompt.chat import Message as PromptMessage
 from services.tts.speech_lm import SpeechLm
@@ -105,7 +115,7 @@ class LocalSpeechStream:
     voice: OfflineVoice
     state: StreamState
 
-    async def push(self, tokens: Sequence[int], *, last: bool) -> Samples:
+    async def push(self, tokens: Sequence[int], *, last: bool, haste: Haste = NO_HASTE) -> Samples:
         pushed = np.asarray(tokens, np.int64)
         samples, self.state = self.model.chunk(pushed, self.voice.features, self.state, final=last)
         return samples
@@ -152,7 +162,8 @@ def streamed(question: str) -> tuple[str, Samples, LocalSpeech]:
         def utterance(number: int) -> SpokenUtterance:
             raise AssertionError("nobody spoke")
 
-        needs = ReplyNeeds(bundle, find_voice, utterance, lambda: 0.0, told.append, loop_time, PipelineLimits(), "")
+        window = ContextWindow(bundle.chat, PipelineLimits(), default_prompt="", spawn=asyncio.ensure_future)
+        needs = ReplyNeeds(bundle, find_voice, utterance, lambda: 0.0, told.append, loop_time, PipelineLimits(), window)
         options = Options(generation=GenerationOptions(seed=SEED))
         effect = StartReply(ReplyId(1, 1), (Message(Role.USER, question),), "", options)
         await Reply(effect, needs, work=Work(), meter=Meter(loop_time, Unobserved()), seed=SEED, made=Made()).run()

@@ -2,14 +2,26 @@
 
 from services.shared.prompt.chat.builder import build_asr_prompt, build_chat_prompt
 from services.shared.prompt.chat.messages import Message, SpeechContent
-from services.shared.prompt.chat.system_prompts import ASR_SYSTEM_PROMPT, CHAT_SYSTEM_PROMPT, STYLE_TAG_SYSTEM_PROMPT
+from services.shared.prompt.chat.system_prompts import (
+    ASR_SYSTEM_PROMPT,
+    CHAT_SYSTEM_PROMPT,
+    STYLE_TAG_RULE,
+    STYLE_TAG_SYSTEM_PROMPT,
+    SUMMARY_HEADING,
+    SUMMARY_SYSTEM_PROMPT,
+    with_style_tags,
+)
 
 __all__ = [
     "ASR_SYSTEM_PROMPT",
     "CHAT_SYSTEM_PROMPT",
+    "STYLE_TAG_RULE",
     "STYLE_TAG_SYSTEM_PROMPT",
+    "SUMMARY_HEADING",
+    "SUMMARY_SYSTEM_PROMPT",
     "Message",
     "SpeechContent",
     "build_asr_prompt",
     "build_chat_prompt",
+    "with_style_tags",
 ]
