@@ -7,7 +7,8 @@ hear ─> VAD ─> conversation core ─> utterances ─> tokenizer
                   session ──── one TaskGroup a reply ──────────────────────────────────> outbox ─> the client
 
 sessions.py   all sessions of a replica     session.py    what an ingress holds of one     shell.py   its loop
-core.py       the core as it is driven      work.py       what the core asks for           keeping.py its turns
+core.py       the core as it is driven      acting.py     its effects carried out          work.py    in tasks
+keeping.py    turns to the store            sending.py    what the client is sent          ending.py  how it ends
 listening.py  the user's audio              utterances.py speech to tokens                 context.py what is read
 replies.py    a reply's stages              speaking.py   clauses to samples               text.py    what is shown
 speech_door.py, channel.py  bounded doors   limits.py     every bound                      observer.py who watches

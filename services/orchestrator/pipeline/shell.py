@@ -1,9 +1,9 @@
-"""The shell of one conversation: it feeds the pure core with events, carries out its effects, and keeps time.
+"""The shell of one conversation: it feeds the pure core with events, has its effects carried out, and keeps time.
 
             hear, tell                      effects
-    stream ───────────> Session ──> core ────────────> utterances, replies, transcripts   (tasks of one TaskGroup)
-       ^                   ^                     ├───> keeping ──> the store
-       └── events ─────────┼─────────────────────┘         │
+    stream ───────────> Session ──> core ────────────> acting ──> utterances, replies, transcripts (one TaskGroup)
+       ^                   ^                             ├──────> keeping ──> the store
+       └── sending ────────┼─────────────────────────────┘           │
                            └── ReplyTextMade, Transcribed, TurnCommitted, TimeReached …
 
 Everything that a session runs stands in one TaskGroup: what fails on its own becomes an event; a fault of the shell
@@ -13,26 +13,24 @@ itself ends the stream with INTERNAL and releases everything.
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable
 from dataclasses import replace
 from enum import StrEnum
-from typing import Any
 
-from services.orchestrator.conversation import effects as fx
 from services.orchestrator.conversation import events as ev
 from services.orchestrator.conversation.options import EndpointingMode, Options
-from services.orchestrator.conversation.outputs import Output, Refused, TurnEnded
-from services.orchestrator.conversation.record import TurnRecord
+from services.orchestrator.conversation.outputs import Refused
+from services.orchestrator.pipeline.acting import Acting
 from services.orchestrator.pipeline.core import Core
+from services.orchestrator.pipeline.ending import Ending
 from services.orchestrator.pipeline.identity import Fate, Identity, Opening
 from services.orchestrator.pipeline.keeping import Keeping
 from services.orchestrator.pipeline.limits import SEQUENCE_HEADROOM
 from services.orchestrator.pipeline.listening import Listening
-from services.orchestrator.pipeline.records import ended_turn, kept_turn
+from services.orchestrator.pipeline.records import ended_turn
+from services.orchestrator.pipeline.sending import Sending
 from services.orchestrator.pipeline.session import Emitted, Stream, StreamOpened
 from services.orchestrator.pipeline.surroundings import Surroundings
 from services.orchestrator.pipeline.timers import Timers
-from services.orchestrator.pipeline.utterances import SpokenUtterance
 from services.orchestrator.pipeline.work import SessionWork
 from services.orchestrator.ports.rooms import Samples
 from services.orchestrator.ports.store import KeptTurn, Lease, Progress
@@ -44,7 +42,6 @@ from services.shared.errors import (
     SessionDeletedError,
     SessionTakenOverError,
     SessionTooLongError,
-    SlowConsumerError,
     StepAudioError,
 )
 
@@ -92,12 +89,23 @@ class Session:
         self._timers: Timers[ev.Timer] = Timers(shared.clock, self._time_reached)
         self._deadlines: Timers[_Deadline] = Timers(shared.clock, self._deadline_reached)
         self._keeping = Keeping(shared.store, lease, shared.limits, chance=shared.chance, lost=self.lost)
-        self._open_utterance: SpokenUtterance | None = None
-        self._stream: Stream | None = None
+        self._sending = Sending(
+            age_s=lambda: shared.wall_clock() - identity.created_s,
+            repeatable_turns=shared.limits.repeatable_turns,
+            too_slow=lambda error: self._drop_stream(error, with_unread=False),
+        )
+        self._acting = Acting(
+            shared,
+            work=self.work,
+            listening=self._listening,
+            keeping=self._keeping,
+            timers=self._timers,
+            sending=self._sending,
+            tell=self.tell,
+            end_stream=lambda: self.end(Fate.OVER, None),
+        )
+        self._ending = Ending()
         self._opening: Opening | None = None
-        self._sequence = 0
-        self._turn_ends: deque[Emitted] = deque(maxlen=shared.limits.repeatable_turns)
-        self._turn_end_numbers: dict[int, int] = {}
         self._told_s = 0.0
         self._touched_s = 0.0
         self._is_token_confirmed = False
@@ -106,11 +114,8 @@ class Session:
         self._waiting: deque[tuple[ev.Event, int]] = deque()
         self._is_stepping = False
         self._is_ready = asyncio.Event()
-        self._is_over = asyncio.Event()
         self._is_closing = False
-        self._fate = Fate.RELEASED
-        self._error: StepAudioError | None = None
-        self._carry_out_by_type = self._effects()
+        self._closing_error: StepAudioError | None = None
 
     # What the registry asks and does.
 
@@ -122,12 +127,12 @@ class Session:
     @property
     def is_attached(self) -> bool:
         """Whether it has a client now."""
-        return self._stream is not None
+        return self._sending.stream is not None
 
     @property
     def is_over(self) -> bool:
         """Whether it ends or has ended here."""
-        return self._is_over.is_set()
+        return self._ending.has_come
 
     @property
     def progress(self) -> Progress:
@@ -138,7 +143,7 @@ class Session:
     @property
     def sequence(self) -> int:
         """Number of the last event that was given out."""
-        return self._sequence if self._stream is None else self._stream.sequence
+        return self._sending.sequence
 
     @property
     def can_resume(self) -> bool:
@@ -155,8 +160,8 @@ class Session:
 
     def remember(self, turn: KeptTurn) -> None:
         """Another replica kept this turn, and the client that comes did not hear of it."""
-        ended = ended_turn(turn, self._wall_s, reply_rate_hz=self._shared.rooms.vocoder.sample_rate_hz)
-        self._turn_ends.append(Emitted(turn.number, self._core.epoch, 0, ended))
+        ended = ended_turn(turn, self._shared.wall_s, reply_rate_hz=self._shared.rooms.vocoder.sample_rate_hz)
+        self._sending.remember(turn.number, self._core.epoch, ended)
 
     def attach(self, opening: Opening) -> Stream:
         """Give it a new stream; an older one ends with SessionTakenOverError."""
@@ -168,7 +173,7 @@ class Session:
         self._touched_s, self._is_token_confirmed = now_s, False
         self._opening = opening
         self.work.traceparent = opening.traceparent
-        self._stream = Stream(
+        stream = self._sending.stream = Stream(
             self,
             session_id=self.identity.session_id,
             tenant=self.identity.tenant,
@@ -183,11 +188,11 @@ class Session:
         else:
             self._has_said_anything = True
             self.tell(opening.resumed)
-        return self._stream
+        return stream
 
     def detach(self, stream: Stream) -> None:
         """The stream is over, however it ended."""
-        if stream is self._stream:
+        if stream is self._sending.stream:
             self._drop_stream(None)
 
     def close_soon(self, reason: ev.GoAwayReason, time_left_s: float, *, resumable: bool) -> None:
@@ -196,15 +201,13 @@ class Session:
 
     def close(self, error: StepAudioError | None) -> None:
         """End what is open, keep it, and then be over; the stream ends with the error, or with OK."""
-        self._is_closing, self._error = True, error
+        self._is_closing, self._closing_error = True, error
         self._deadlines.set(_Deadline.CLOSING, self._shared.clock() + self._limits.closing_s)
         self.tell(ev.Closed(self._shared.clock()))
 
     def end(self, fate: Fate, error: StepAudioError | None) -> None:
         """Be over now: all work is cancelled; the first call decides how."""
-        if not self._is_over.is_set():
-            self._fate, self._error = fate, error
-            self._is_over.set()
+        self._ending.decide(fate, error)
 
     async def run(self) -> None:
         """Live until the end."""
@@ -216,20 +219,21 @@ class Session:
                     tasks.create_task(loop.run())
                 self._set_age()
                 self._is_ready.set()
-                await self._is_over.wait()
+                await self._ending.wait()
                 self.work.stop()
-                if self._fate is not Fate.LOST and not keeping.done():
+                if self._ending.fate is not Fate.LOST and not keeping.done():
                     await self._flush()
                 raise _OverError
         except* _OverError:
             pass
         except* Exception as group:  # noqa: BLE001 - whatever failed that is not a room's is the shell's fault
-            self._fault(group)
+            self._ending.fault(group)
         finally:
             self.end(Fate.RELEASED, DrainingError("the server shuts down"))
             self._is_ready.set()
-            await self._write_last()
-            self._leave_stream(self._error)
+            shared = self._shared
+            await self._ending.tell_store(shared.store, self.lease, self.progress, within_s=shared.limits.store_s)
+            self._leave_stream(self._ending.error)
 
     # What a stream says: `Host` of session.py.
 
@@ -245,11 +249,11 @@ class Session:
 
     def is_current(self, stream: Stream) -> bool:
         """Whether this is the newest stream."""
-        return stream is self._stream
+        return stream is self._sending.stream
 
     def hear(self, stream: Stream, samples: Samples, first_sample: int) -> None:
         """See `Stream.hear`."""
-        if stream is not self._stream:
+        if stream is not self._sending.stream:
             return
         self.touch(stream)
         if self._input_ended:
@@ -261,7 +265,7 @@ class Session:
 
     def tell_from(self, stream: Stream, event: ev.Event, message_number: int) -> None:
         """See `Stream.tell`."""
-        if stream is not self._stream:
+        if stream is not self._sending.stream:
             return
         self.touch(stream)
         self._input_ended = self._input_ended or isinstance(event, ev.InputEnded)
@@ -272,7 +276,7 @@ class Session:
 
     def touch(self, stream: Stream) -> None:
         """See `Stream.touch`."""
-        if stream is not self._stream:
+        if stream is not self._sending.stream:
             return
         self._touched_s, self._has_said_anything = self._shared.clock(), True
         if not self._is_token_confirmed and self._opening is not None:
@@ -281,14 +285,14 @@ class Session:
 
     def refuse(self, stream: Stream, error: StepAudioError, message_number: int) -> None:
         """See `Stream.refuse`."""
-        if stream is self._stream:
+        if stream is self._sending.stream:
             self.touch(stream)
-            self._emit(0, self._core.epoch, Refused(error), message_number)
+            self._sending.emit(0, self._core.epoch, Refused(error), message_number)
 
     def numbered(self, stream: Stream, emitted: Emitted, number: int) -> None:
         """An event was sent: a turn's end is not repeated to a client that has it."""
-        if stream is self._stream and isinstance(emitted.output, TurnEnded):
-            self._turn_end_numbers[emitted.turn] = number
+        if stream is self._sending.stream:
+            self._sending.numbered(emitted, number)
 
     # The core.
 
@@ -302,7 +306,7 @@ class Session:
             while self._waiting and not self.is_over:
                 self._step(*self._waiting.popleft())
         except Exception as error:  # noqa: BLE001 - whatever is wrong here is the shell's fault and ends the session
-            self._fault(error)
+            self._ending.fault(error)
         finally:
             self._waiting.clear()
             self._is_stepping = False
@@ -316,16 +320,15 @@ class Session:
         if isinstance(event, ev.Resumed) and self._opening is not None:
             self._open_stream(self._opening)
         for effect in effects:
-            self._carry_out_by_type[type(effect)](effect, message_number)
-        if self._open_utterance is not None:
-            self._open_utterance.settle(self._core.settled_sample)
+            self._acting.act(effect, message_number)
+        self._acting.settle(self._core.settled_sample)
         if (self._core.epoch, self._core.released_sample) != before:
             self._keeping.save_progress(self.progress)
         if isinstance(event, ev.OptionsChanged):
             self._options_changed()
             self._keeping.save_options(self._core.options)
         if self._is_closing and self._core.has_ended:
-            self.end(Fate.OVER, self._error)
+            self.end(Fate.OVER, self._closing_error)
 
     def _frame(self, end_sample: int, probability: float) -> None:
         self.tell(ev.VoiceFrame(self._shared.clock(), end_sample, probability))
@@ -337,83 +340,11 @@ class Session:
         taking = self._core.options.turn_taking
         self._listening.keeps_all = taking.mode is EndpointingMode.MANUAL
 
-    # Effects.
-
-    def _effects(self) -> dict[type[Any], Callable[[Any, int], None]]:
-        """How each effect is carried out; Any: each takes its own type."""
-        return {
-            fx.Emit: self._on_emit,
-            fx.OpenUtterance: self._on_open_utterance,
-            fx.EndUtterance: self._on_end_utterance,
-            fx.DropUtterance: self._on_drop_utterance,
-            fx.AskTurnModel: lambda effect, _: self.work.judge_turn(effect.utterance, effect.end_sample),
-            fx.StartReply: lambda effect, _: self.work.start_reply(effect),
-            fx.CommitReply: lambda effect, _: self.work.commit_reply(effect.reply),
-            fx.ResumeReply: lambda effect, _: self.work.resume_reply(effect),
-            fx.CancelReply: lambda effect, _: self.work.cancel_reply(effect.reply, may_resume=effect.may_resume),
-            fx.Transcribe: lambda effect, _: self.work.transcribe(effect.utterance, effect.end_sample),
-            fx.CommitTurn: lambda effect, _: self._commit(effect.record),
-            fx.SaveOpenTurn: lambda effect, _: self._save_open_turn(effect),
-            fx.SetTimer: lambda effect, _: self._timers.set(effect.timer, effect.at_s),
-            fx.EndStream: lambda effect, _: self.end(Fate.OVER, None),
-        }
-
-    def _on_emit(self, effect: fx.Emit, message_number: int) -> None:
-        is_answer = isinstance(effect.output, Refused)
-        self._emit(effect.turn, effect.epoch, effect.output, message_number if is_answer else 0)
-
-    def _on_open_utterance(self, effect: fx.OpenUtterance, _: int) -> None:
-        self._open_utterance = self.work.open_utterance(effect.utterance, effect.first_sample, self._listening.audio)
-        self._listening.follows = True
-
-    def _on_end_utterance(self, effect: fx.EndUtterance, _: int) -> None:
-        self.work.end_utterance(effect.utterance, effect.end_sample)
-        self._open_utterance, self._listening.follows = None, False
-
-    def _on_drop_utterance(self, effect: fx.DropUtterance, _: int) -> None:
-        if self.work.drop_utterance(effect.utterance) is self._open_utterance:
-            self._open_utterance, self._listening.follows = None, False
-
-    def _save_open_turn(self, effect: fx.SaveOpenTurn) -> None:
-        stream = self._stream if effect.basis is not None and effect.basis.text else None
-        self._keeping.save_open_turn(self.work.open_turn(effect), None if stream is None else stream.hold())
-
-    def _commit(self, record: TurnRecord) -> None:
-        self._shared.observer.turn_ended(self.identity.session_id, record)
-        self.work.forget_turn(record.number)
-        self._keeping.commit(
-            kept_turn(record, self._wall_s, sequence=self.sequence),
-            lambda: self.tell(ev.TurnCommitted(self._shared.clock(), record.number)),
-        )
-
-    @property
-    def _wall_s(self) -> float:
-        """What added to a monotonic time gives wall time."""
-        return self._shared.wall_clock() - self._shared.clock()
-
     # The stream.
 
     def _open_stream(self, opening: Opening) -> None:
-        """Tell a new stream that it is open, and repeat what it missed; what comes in its epoch is behind that."""
         opened = StreamOpened(opening.token, opening.resumed is not None, self.input_end_sample, self.options)
-        self._emit(0, self._core.epoch, opened)
-        received = opening.received_sequence
-        missed = [end for end in self._turn_ends if self._turn_end_numbers.get(end.turn, received + 1) > received]
-        self._turn_ends.clear()
-        self._turn_end_numbers.clear()
-        for end in missed:
-            self._emit(end.turn, self._core.epoch, end.output)
-
-    def _emit(self, turn: int, epoch: int, output: Output | StreamOpened, message_number: int = 0) -> None:
-        age_s = self._shared.wall_clock() - self.identity.created_s
-        emitted = Emitted(turn, epoch, max(int(age_s * 1000), 0), output, message_number)
-        if isinstance(output, TurnEnded):
-            self._turn_ends.append(emitted)
-        if self._stream is not None:
-            try:
-                self._stream.send(emitted)
-            except SlowConsumerError as error:
-                self._drop_stream(error, with_unread=False)
+        self._sending.open(self._core.epoch, opened, received_sequence=opening.received_sequence)
 
     def _drop_stream(self, error: StepAudioError | None, *, with_unread: bool = True) -> None:
         """The client is gone, or has to go: the session waits for it to come back."""
@@ -427,13 +358,9 @@ class Session:
         self.tell(ev.Detached(self._shared.clock()))
 
     def _leave_stream(self, error: StepAudioError | None, *, with_unread: bool = True) -> None:
-        if self._stream is None:
-            return
-        stream, self._stream = self._stream, None
-        self._sequence = stream.sequence
-        self._deadlines.set(_Deadline.IDLE, None)
-        stream.finish(error, with_unread=with_unread)
-        self._shared.observer.stream_ended(self.identity.session_id, error)
+        if self._sending.leave(error, with_unread=with_unread):
+            self._deadlines.set(_Deadline.IDLE, None)
+            self._shared.observer.stream_ended(self.identity.session_id, error)
 
     # Time.
 
@@ -459,7 +386,7 @@ class Session:
             case _Deadline.RESUME:
                 self.close(None)
             case _Deadline.CLOSING:
-                self.end(Fate.OVER, self._error)
+                self.end(Fate.OVER, self._closing_error)
 
     # The end.
 
@@ -468,33 +395,9 @@ class Session:
         is_gone = isinstance(error, SessionTakenOverError | SessionDeletedError)
         self.end(Fate.LOST if is_gone else Fate.RELEASED, error)
 
-    def _fault(self, cause: BaseException) -> None:
-        _log.error("a session ends by a fault of the server's", exc_info=cause)
-        error = StepAudioError("a fault of the server's; the session can be resumed")
-        error.__cause__ = cause
-        self._fate, self._error = Fate.RELEASED, error
-        self._is_over.set()
-
     async def _flush(self) -> None:
         try:
             async with asyncio.timeout(self._limits.closing_s):
                 await self._keeping.flushed()
         except TimeoutError:
             _log.error("a session ends with turns that the store did not take")
-
-    async def _write_last(self) -> None:
-        """Tell the store what becomes of the session; it finds out by itself if it does not hear of it."""
-        store, lease = self._shared.store, self.lease
-        try:
-            async with asyncio.timeout(self._limits.store_s):
-                match self._fate:
-                    case Fate.OVER:
-                        await store.end(lease)
-                    case Fate.DROPPED:
-                        await store.delete(lease.tenant, lease.session_id)
-                    case Fate.RELEASED:
-                        await store.renew(lease, replace(self.progress, attached=False))
-                    case Fate.LOST:
-                        pass
-        except (StepAudioError, TimeoutError) as error:
-            _log.warning("the store was not told of a session's end", exc_info=error)

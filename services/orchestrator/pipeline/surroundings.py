@@ -41,3 +41,8 @@ class Surroundings:
     chance: random.Random
     default_prompt: str
     turn_model: TurnModel | None = None
+
+    @property
+    def wall_s(self) -> float:
+        """What added to a monotonic time gives wall time."""
+        return self.wall_clock() - self.clock()

@@ -20,6 +20,7 @@ from services.orchestrator.conversation.events import (
     Transcribed,
     TurnJudged,
 )
+from services.orchestrator.conversation.record import TurnRecord
 from services.orchestrator.pipeline.input_audio import InputAudio
 from services.orchestrator.pipeline.made import Made
 from services.orchestrator.pipeline.meter import Meter
@@ -155,9 +156,10 @@ class SessionWork:
         if turn.basis.utterance is not None:
             self._foreign[turn.basis.utterance.number] = KnownUtterance(turn.tokens)
 
-    def forget_turn(self, turn: int) -> None:
-        """None of its replies goes on any more."""
-        self._made = {reply: made for reply, made in self._made.items() if reply.turn != turn}
+    def turn_ended(self, record: TurnRecord) -> None:
+        """Tell who watches; none of its replies goes on any more."""
+        self._shared.observer.turn_ended(self._session_id, record)
+        self._made = {reply: made for reply, made in self._made.items() if reply.turn != record.number}
 
     def _begin_reply(self, effect: StartReply | ResumeReply, made: Made) -> None:
         trace = self._shared.observer.reply(self._session_id, effect.reply, self.traceparent)
