@@ -56,9 +56,7 @@ class EndedTurn(PastTurn, Protocol):
         """Its calls of functions."""
 
 
-def messages(
-    user: str | UtteranceSpeech, agent: str, exchanges: Iterable[ToolExchange] = ()
-) -> tuple[Message, ...]:
+def messages(user: str | UtteranceSpeech, agent: str, exchanges: Iterable[ToolExchange] = ()) -> tuple[Message, ...]:
     """One turn, its calls of functions before what the agent said; a part without words is left out."""
     exchanged = (part for done in exchanges for part in _exchange(done.call, done.outcome, done.text))
     parts = (Message(Role.USER, user), *exchanged, Message(Role.ASSISTANT, agent))
