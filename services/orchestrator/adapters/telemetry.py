@@ -108,6 +108,12 @@ class TelemetryObserver:
         count(catalogue.WASTED_TOKENS, ahead.wasted_tokens)
         count(catalogue.SAVED_TIME, ahead.saved_ms / 1000)
         count(catalogue.UNDERRUN_TURNS, min(metrics.playout_underruns, 1))
+        for call in record.tool_exchanges:
+            if call.executor is None:
+                count(catalogue.TOOL_CALLS, executor="none", outcome="invalid")
+                continue
+            count(catalogue.TOOL_CALLS, executor=call.executor, outcome=call.outcome)
+            observe(catalogue.TOOL_TIME, call.duration_s, executor=call.executor)
         with log_context(session=session_id, turn=record.number):
             _LOG.info("turn ended", extra=_told_of(record))
 

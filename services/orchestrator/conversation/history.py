@@ -140,7 +140,7 @@ def _user_part(turn: Turn) -> str | UtteranceSpeech:
 
 
 def _said(text: str) -> list[Message]:
-    return [Message(Role.ASSISTANT, text)] if text.strip() else []
+    return [Message(Role.ASSISTANT, words)] if (words := text.strip()) else []
 
 
 def _exchange(call: ToolCall, outcome: ToolOutcome | None, text: str) -> tuple[Message, ...]:

@@ -228,7 +228,7 @@ def settle(turn: Turn, at_s: float, *, heard_samples: int, is_cut: bool) -> Turn
     outcome = Outcome.INTERRUPTED if is_cut else Outcome.COMPLETED
     if turn.error is not None:
         outcome = Outcome.FAILED
-    text = turn.text.rstrip() if outcome is Outcome.COMPLETED else heard_text(turn, heard_samples)
+    text = turn.text if outcome is Outcome.COMPLETED else heard_text(turn, heard_samples)
     return replace(turn, phase=Phase.OVER, outcome=outcome, heard_samples=heard_samples, agent_text=text, ended_s=at_s)
 
 

@@ -1,7 +1,7 @@
 """What the chat model reads: the conversation's messages with speech as tokens, cut to what fits.
 
 The oldest turns are dropped first; the system prompt, system messages at the head of the history and the user's last
-message never are. Where what functions gave in the last turn is too long even so, the longest of it is cut, and says so.
+message never are. Where what functions gave in the last turn is too long even so, it is cut, and says so.
 """
 
 from collections.abc import Awaitable, Callable, Sequence

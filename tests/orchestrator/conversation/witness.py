@@ -16,7 +16,7 @@ from services.orchestrator.conversation.effects import (
     StartReply,
     Transcribe,
 )
-from services.orchestrator.conversation.events import Event, ReplyId, ReplyTextMade, Resumed
+from services.orchestrator.conversation.events import Event, ReplyId, ReplyMade, ReplyTextMade, Resumed
 from services.orchestrator.conversation.history import speech_of
 from services.orchestrator.conversation.outputs import (
     InputReleased,
@@ -62,6 +62,7 @@ class Witness:
     prepared: set[ReplyId] = field(default_factory=set)
     audible: ReplyId | None = None
     made: dict[ReplyId, str] = field(default_factory=dict)
+    finished: set[ReplyId] = field(default_factory=set)
     told: dict[ReplyId, str] = field(default_factory=dict)
     calls: dict[str, int] = field(default_factory=dict)
     ended_calls: set[str] = field(default_factory=set)
@@ -105,6 +106,8 @@ class Witness:
                     self.over = True
 
     def _event(self, event: Event) -> None:
+        if isinstance(event, ReplyMade):
+            self.finished.add(event.reply)
         if isinstance(event, ReplyTextMade):
             self.made[event.reply] = self.made.get(event.reply, "") + event.text
         if isinstance(event, Resumed) and not self.is_closed:
@@ -210,6 +213,8 @@ class Witness:
             case ReplyText():
                 assert self.audible is not None
                 turn.text += output.text
+                if self.audible in self.finished and output.text == " ":
+                    return  # before the next part of the reply
                 told = self.told[self.audible] = self.told.get(self.audible, "") + output.text
                 assert self.made[self.audible].startswith(told), "text of another reply"
             case ReplyAudio():
