@@ -1,4 +1,4 @@
-"""A real HTTP endpoint and a real MCP server on loopback ports, in this process, whose functions misbehave on demand."""
+"""A real HTTP endpoint on a loopback port, in this process, whose functions misbehave by name."""
 
 import asyncio
 import json

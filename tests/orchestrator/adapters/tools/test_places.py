@@ -38,9 +38,12 @@ async def registered(url: str, part: str, **fields: object) -> AsyncIterator[Reg
 def http(test: Callable[[RegisteredTools, Seen], Awaitable[None]], **fields: object) -> None:
     async def run() -> None:
         seen = Seen()
-        async with asyncio.timeout(20), served(endpoint(seen)) as url:
-            async with registered(f"{url}/tool", "http_endpoints", **fields) as tools:
-                await test(tools, seen)
+        async with (
+            asyncio.timeout(20),
+            served(endpoint(seen)) as url,
+            registered(f"{url}/tool", "http_endpoints", **fields) as tools,
+        ):
+            await test(tools, seen)
 
     asyncio.run(run())
 
@@ -147,9 +150,12 @@ def mcp(test: Callable[[RegisteredTools, Seen], Awaitable[None]], **fields: obje
         return ""
 
     async def run() -> None:
-        async with asyncio.timeout(30), served(server.streamable_http_app()) as url:
-            async with registered(f"{url}/mcp", "mcp_servers", **fields) as tools:
-                await test(tools, seen)
+        async with (
+            asyncio.timeout(30),
+            served(server.streamable_http_app()) as url,
+            registered(f"{url}/mcp", "mcp_servers", **fields) as tools,
+        ):
+            await test(tools, seen)
 
     asyncio.run(run())
 
