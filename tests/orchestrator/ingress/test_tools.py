@@ -162,9 +162,9 @@ def called(name: str, **arguments: object) -> str:
 async def turn_of(conversation: Conversation, text: str) -> tuple[Any, list[str]]:
     """Write a turn and wait for its end; gives its record, and the kinds of events."""
     await conversation.send_text(text)
-    kinds = []
+    kinds: list[str] = []
     async for event in conversation:
-        kinds.append(event.WhichOneof("event"))
+        kinds.append(str(event.WhichOneof("event")))
         if event.HasField("reply_ended"):
             await conversation.acknowledge(event.turn, event.reply_ended.total_samples)
         if event.HasField("turn_ended"):
