@@ -56,6 +56,7 @@ class Listener:
             assert not self.audio
             self.taken_up = event
             return
+        assert not isinstance(event, ToolCallMade)
         if isinstance(event, ReplyTextMade):
             self.text.append(event.text)
             return
