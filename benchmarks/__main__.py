@@ -11,6 +11,7 @@ BENCHMARKS = (
     "rooms_over_triton",
     "nano_version0",
     "first_audio",
+    "wire_speech",
     "orchestrator",
     "load",
     "nano",

@@ -11,7 +11,8 @@ The flow is not causal, so each pass makes a window of mel anew and keeps the pa
  * Every frame has its own noise (see `noise`), so two windows agree where they overlap; a short fade takes up the rest.
  * HiFT's wave is exact for the mel it is given, so no seam exists that the mel does not have.
  * The first hop is short, each later one longer, up to a limit: few passes, early sound.
- * The first pass, which the caller waits for, may take fewer steps from noise to mel than the later ones.
+ * The first pass, which the caller waits for, may take fewer steps from noise to mel. Each later one takes twice as
+   many as the one before, up to all: who waits for the second has heard little yet.
 
 The state is small and explicit: the room itself keeps nothing between two calls.
 """
@@ -43,7 +44,8 @@ class StreamSettings:
     Attributes:
         first_hop_frames: wave that the first pass waits for.
         first_limit_frames: wave that the first pass gives at most, however many tokens are pushed at once.
-        first_steps: of the flow in the first pass; a stream that is complete in one push takes all of them.
+        first_steps: of the flow in the first pass, doubled from pass to pass up to all of them; a stream that is
+            complete in one push takes all.
         hop_growth: each pass waits for this many times the wave of the pass before,
         max_hop_frames: … up to this.
         lookback_frames: finished mel that a pass sees before its hop.
@@ -58,8 +60,8 @@ class StreamSettings:
     hop_growth: float = 2.0
     max_hop_frames: int = 172
     lookback_frames: int = 86
-    lookahead_frames: int = 12
-    fade_frames: int = 8
+    lookahead_frames: int = 6
+    fade_frames: int = 6
     context_tokens: int = 1250
 
     def __post_init__(self) -> None:
@@ -199,7 +201,7 @@ class Streamer:
             frames = ready + settings.lookahead_frames
         if not final and ready - max(state.made_frames, held) < self._hop(state.passes):
             return state.overlap[:, :0], state
-        steps = EULER_STEPS if final or state.passes else settings.first_steps
+        steps = EULER_STEPS if final and not state.passes else self._steps(state.passes)
         mel, overlap = yield from self._pass(push.voice, state, ready, frames, steps=steps)
         dropped = self._dropped(state, ready)
         return mel, replace(
@@ -221,6 +223,9 @@ class Streamer:
         settings = self._settings
         growth = settings.hop_growth ** min(passes, 32)
         return min(settings.first_hop_frames * growth, settings.max_hop_frames)
+
+    def _steps(self, passes: int) -> int:
+        return min(self._settings.first_steps << min(passes, 4), EULER_STEPS)
 
     def _pass(
         self, voice: VoiceFeatures, state: StreamState, ready: int, frames: int, *, steps: int

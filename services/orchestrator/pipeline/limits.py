@@ -28,7 +28,7 @@ class ReplyLimits:
     max_playout_lead_ms: int = 3_000
     prepared_ms: int = 1_200
     release_ms: int = 240
-    first_chunk_ms: int = 720
+    first_chunk_ms: int = 600
     max_chunk_ms: int = 2_400
     hold_ms: int = 1_200
     clauses_ms: int = 60_000

@@ -14,7 +14,7 @@ whenever it is cancelled, `run` ends only when every room has been let go.
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from contextlib import aclosing
 from dataclasses import dataclass
 
@@ -23,6 +23,7 @@ from services.orchestrator.conversation.events import ReplyAudioMade, ReplyTaken
 from services.orchestrator.conversation.record import Role, RoomName, ToolCall, ToolResult, UtteranceSpeech
 from services.orchestrator.pipeline.calls import checked_call
 from services.orchestrator.pipeline.channel import Channel
+from services.orchestrator.pipeline.clause_voices import ClauseVoices, FindVoice
 from services.orchestrator.pipeline.context import fit_messages, read_messages
 from services.orchestrator.pipeline.gate import Gate
 from services.orchestrator.pipeline.limits import PipelineLimits
@@ -49,7 +50,6 @@ from services.shared.prompt.speech.tags import leading_tags
 _LOOK_AGAIN_S = 0.01, 0.25
 """Shortest and longest wait for audio to be played: an acknowledgement may bring more than the clock."""
 
-FindVoice = Callable[[str], Awaitable[PreparedVoice]]
 Tell = Callable[[ReplyTextMade | ReplyAudioMade | ReplyTakenUp | ToolCallMade], None]
 
 _log = logging.getLogger(__name__)
@@ -290,14 +290,17 @@ class Reply:
 
     async def _speak_and_voice(self) -> None:
         options = self._asked.options.voice
+        voices = ClauseVoices(await self._find_voice(options.voice_id), self._find_voice)
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._speaking.speak(self._clauses, voices))
+            tasks.create_task(self._speaking.voice(self._audio, voices))
+
+    async def _find_voice(self, voice_id: str) -> PreparedVoice:
         try:
             async with asyncio.timeout(self._needs.limits.voice_s):
-                voice = await self._needs.find_voice(options.voice_id)
+                return await self._needs.find_voice(voice_id)
         except TimeoutError as error:
             raise DeadlineExceededError("the voice was not found in time") from error
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._speaking.speak(self._clauses, voice))
-            tasks.create_task(self._speaking.voice(self._audio, voice))
 
     def _ahead_ms(self) -> float:
         return self._needs.lead_s() * 1000 + self._audio.held_ms

@@ -15,6 +15,7 @@ import numpy as np
 from services.orchestrator.conversation.options import VoiceOptions
 from services.orchestrator.conversation.record import RoomName
 from services.orchestrator.pipeline.channel import Channel
+from services.orchestrator.pipeline.clause_voices import ClauseVoices
 from services.orchestrator.pipeline.gate import Gate
 from services.orchestrator.pipeline.limits import ReplyLimits
 from services.orchestrator.pipeline.made import AudioPiece, Made, Start
@@ -109,11 +110,12 @@ class Speaking:
         self._position = max(manner.first_sample, manner.start.clause_sample)
         self._spoken_characters = manner.first_character
 
-    async def speak(self, clauses: Channel[Clause], voice: PreparedVoice) -> None:
+    async def speak(self, clauses: Channel[Clause], voices: ClauseVoices) -> None:
         """Speak clauses until there are no more.
 
         Raises:
             GenerationError: a clause failed with every seed, or half-way.
+            VoiceNotFoundError: a clause is to be sung, and the speaker does not sing.
             StepAudioError: as the speech model raises.
         """
         spoken = 0
@@ -123,12 +125,13 @@ class Speaking:
                 continue
             await self._gate.after(self._meter.speech_tokens / GROUP_TOKENS * GROUP_MS)
             self._door.begin(clause)
-            await self._speak_clause(clause, voice)
+            await self._speak_clause(clause, await voices.of(clause.text))
         self._door.close()
 
-    async def voice(self, audio: Channel[AudioPiece], voice: PreparedVoice) -> None:
+    async def voice(self, audio: Channel[AudioPiece], voices: ClauseVoices) -> None:
         """Voice what is spoken until there is no more. Raises StepAudioError as the vocoder does."""
         while (clause := await self._door.next_clause()) is not None:
+            voice = await voices.of(clause.text)
             stream = self._rooms.vocoder.open(voice, seed=self._seed, work=self._work)
             await self._voice_clause(clause, stream, audio)
         for piece in self._cut(await self._shaping.push(np.zeros(0, np.float32), is_final=True)):

@@ -92,6 +92,7 @@ class PreparedVoice:
         tokens: the clip's codec values.
         mel: of the clip, [T, 80].
         embedding: of the clip, [192].
+        sings: it raps or hums, through the vocoder for music.
     """
 
     voice_id: str
@@ -100,6 +101,7 @@ class PreparedVoice:
     tokens: tuple[int, ...]
     mel: Features
     embedding: Features
+    sings: bool = False
 
 
 class Utterance(Protocol):
@@ -213,7 +215,10 @@ class Vocoder(Protocol):
         """Of the samples it makes."""
 
     def open(self, voice: PreparedVoice, *, seed: int, work: Work) -> SpeechStream:
-        """Begin a stream; nothing is sent yet. The same tokens, voice and seed give the same samples."""
+        """Begin a stream; nothing is sent yet. The same tokens, voice and seed give the same samples.
+
+        A push for a voice that sings raises MissingFileError where the checkpoint has no vocoder for music.
+        """
 
 
 class VoiceMaker(Protocol):

@@ -23,8 +23,8 @@ class RoomSettings(BaseSettings):
             the settings that follow, up to graphs, are of it alone, and `VllmOptions` says what they mean.
             `onnxruntime`, alone or with TensorRT where that can, is for the networks of the tokenizer and the vocoder.
         graph_cache: folder of exported graphs for onnxruntime, made by `python -m services.<room>.engine`.
-        first_flow_steps: of the flow in a stream's first pass, which the caller waits for; the released system takes
-            ten, and fewer are sooner heard where the flow is slow.
+        first_flow_steps: of the flow in a stream's first pass, which the caller waits for, and doubled from pass to
+            pass up to ten, which the released system takes; fewer are sooner heard where the flow is slow.
         log_level: from which on events are logged.
         otlp_endpoint: URL of the collector's gRPC receiver of traces; empty for no traces.
     """

@@ -93,6 +93,7 @@ TOKEN_TO_WAVE: Final = ModelSpec(
         TensorSpec("speech_tokens", DType.INT32, (ANY,), "codec values that follow the earlier ones; may be empty"),
         TensorSpec("seed", DType.INT64, (1,), "of all noise, the same for the whole stream"),
         TensorSpec("last", DType.BOOL, (1,), "no tokens follow: everything that is left goes out"),
+        TensorSpec("music", DType.BOOL, (1,), "through the vocoder for music, if there is one", optional=True),
         *VOICE,
         *STREAM_STATE,
     ),

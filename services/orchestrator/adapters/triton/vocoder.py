@@ -28,11 +28,13 @@ class TritonSpeechStream:
     def __init__(self, client: TritonClient, voice: PreparedVoice, *, seed: int, work: Work, timeout_s: float) -> None:
         """Args: as `TritonVocoder`; nothing is sent yet."""
         self._client = client
-        self._voice = {
+        self._voice: dict[str, object] = {
             "voice_tokens": np.array(voice.tokens, np.int32),
             "voice_mel": voice.mel,
             "voice_embedding": voice.embedding,
         }
+        if voice.sings:
+            self._voice["music"] = [True]
         self._seed = seed
         self._context = context_of(work)
         self._timeout_s = timeout_s
@@ -51,6 +53,7 @@ class TritonSpeechStream:
 
         Raises:
             InvalidInputError: the stream has had its last tokens, or the room refuses them.
+            MissingFileError: the voice sings, and the checkpoint has no vocoder for music.
             RoomUnavailableError, DeadlineExceededError: also after another try; push the same tokens again.
         """
         if self._has_ended:
