@@ -14,6 +14,9 @@ BENCHMARKS = (
     "wire_speech",
     "orchestrator",
     "load",
+    "failover",
+    "rollout",
+    "barge_in",
     "nano",
 )
 

@@ -7,6 +7,8 @@ scripted   the real API server and sessions over rooms and a store that only kee
 silero     the same with the real detector of voice activity
 loudness   the same with what is loud taken for speech
 
+All run on uvloop, as the product does.
+
 It runs until its input ends. Whoever started it reads its processor time and memory from outside.
 """
 
@@ -22,6 +24,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 import grpc
+import uvloop
 
 from protos.gen.stepaudio.v1 import audio_pb2, conversation_pb2, conversation_pb2_grpc, events_pb2
 from services.orchestrator.adapters.silero import SileroDetector
@@ -47,6 +50,7 @@ from services.orchestrator.pipeline.surroundings import Surroundings
 from services.orchestrator.pipeline.voices import VoiceBook
 from services.orchestrator.ports.hearing import VoiceActivityDetector
 from services.orchestrator.ports.rooms import ChatMessage, TextPiece, Work
+from services.orchestrator.ports.store import SessionStore, VoiceStore
 from tests.fakes.hearing import LoudnessDetector, ScriptedDetector
 from tests.fakes.rooms import OUTPUT_RATE_HZ, FakeChatModel, FakeRoom, FakeRooms, Pace, Paces
 from tests.fakes.store import FakeSessionStore, FakeVoiceStore
@@ -188,12 +192,12 @@ async def start_stub(stack: AsyncExitStack, measured: Measured, kind: str) -> in
     calls = CallInterceptor(Tenants(), Admissions(TenantLimits()), Faults())
     server = ApiServer(services(shared, sessions, store, voices), calls, Transport())
     stack.push_async_callback(server.stop, 0.0)
-    forgetting = asyncio.create_task(forget(rooms, detector))
+    forgetting = asyncio.create_task(forget(rooms, detector, store))
     stack.callback(forgetting.cancel)
     return await server.start()
 
 
-def services(shared: Surroundings, sessions: Sessions, store: FakeSessionStore, voices: FakeVoiceStore) -> Services:
+def services(shared: Surroundings, sessions: Sessions, store: SessionStore, voices: VoiceStore) -> Services:
     """All four, as a replica has them."""
     options = Options(
         voice=VoiceOptions(voice_id=shared.rooms.built_in.default_name),
@@ -223,10 +227,11 @@ def services(shared: Surroundings, sessions: Sessions, store: FakeSessionStore, 
     )
 
 
-async def forget(rooms: FakeRooms, detector: VoiceActivityDetector) -> None:
+async def forget(rooms: FakeRooms, detector: VoiceActivityDetector, store: FakeSessionStore) -> None:
     """The fakes write down all that they see, for tests; here that would be a leak of the benchmark's own."""
     while True:
         await asyncio.sleep(FORGET_S)
+        store.forget_gone()
         rooms.chat.asked.clear()
         rooms.chat.heard.clear()
         rooms.speech.spoken.clear()
@@ -238,4 +243,4 @@ async def forget(rooms: FakeRooms, detector: VoiceActivityDetector) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(serve(sys.argv[1]))
+    uvloop.run(serve(sys.argv[1]))

@@ -14,6 +14,8 @@ from services.shared.prompt.chat import CallForm
 
 PREFIX: Final = "STEPAUDIO_"
 _LOOPBACK: Final = ("127.0.0.1", "::1", "localhost")
+SMART_TURN_SHA256: Final = "2bb026316b14a660486a75b1733cd3fbab8c2fd0314dc9af7be49f8cca967e4f"
+"""Of smart-turn-v3.2-cpu.onnx."""
 _SHA256_HEX: Final = 64
 _PORTS: Final = 2**16
 
@@ -60,8 +62,15 @@ class OrchestratorSettings(BaseSettings):
             trained for its functions, as the nano checkpoint.
         tool_notice: said while a function runs and nothing else is said; empty waits in silence.
         tool_apology: said where a function's call is over and the model says nothing to it.
+        turn_model: file of smart-turn-v3.2-cpu.onnx (docs/turn-taking.md says how to get it); without it the mode
+            TURN_MODEL is not offered.
+        turn_model_sha256: that this file has; another one's is given with another file.
         log_level: from which on events are logged.
         log_file: where they are written; standard error if left out.
+        record_folder: where each session's events and decisions are recorded, to be played again by
+            `python -m services.orchestrator.replay`; nothing is recorded without it.
+        record_text: recordings hold all words; without it only their shape. Audio is never recorded.
+        record_session_mib, record_total_mib: largest recording, and all of the folder.
         otlp_endpoint: URL of the collector's gRPC receiver of traces; empty for no traces.
         min_replicas, max_replicas: bounds of autoscaling under Ray Serve.
         target_sessions: that a replica should have; more replicas are started above.
@@ -96,8 +105,14 @@ class OrchestratorSettings(BaseSettings):
     tool_call_form: CallForm = CallForm.JSON
     tool_notice: str = Field(default=ToolSpeech().notice, max_length=256)
     tool_apology: str = Field(default=ToolSpeech().apology, max_length=256)
+    turn_model: Path | None = None
+    turn_model_sha256: str = Field(default=SMART_TURN_SHA256, pattern=r"^[0-9a-f]{64}$")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     log_file: Path | None = None
+    record_folder: Path | None = None
+    record_text: bool = False
+    record_session_mib: int = Field(default=16, ge=1, le=1_024)
+    record_total_mib: int = Field(default=1_024, ge=1, le=1_048_576)
     otlp_endpoint: str = Field(default="", pattern=r"^(https?://.+)?$")
     min_replicas: int = Field(default=1, ge=1, le=1_000)
     max_replicas: int = Field(default=1, ge=1, le=1_000)
@@ -165,7 +180,7 @@ def _check(settings: OrchestratorSettings) -> None:
         raise _invalid("tls_key", "certificate and key are given both, or neither")
     if settings.tls_client_authorities is not None and settings.tls_key is None:
         raise _invalid("tls_client_authorities", "clients' certificates need STEPAUDIO_TLS_CERTIFICATE and _KEY")
-    for name in ("tls_certificate", "tls_key", "tls_client_authorities", "credentials", "tools"):
+    for name in ("tls_certificate", "tls_key", "tls_client_authorities", "credentials", "tools", "turn_model"):
         path = getattr(settings, name)
         if path is not None and not path.is_file():
             raise _invalid(name, f"{path} is not a file")

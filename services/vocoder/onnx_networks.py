@@ -19,6 +19,7 @@ from services.vocoder import graphs
 from services.vocoder.config import MEL_CHANNELS, load_config
 from services.vocoder.flow.model import EULER_STEPS, Flow, euler_grid
 from services.vocoder.hift.model import HiFT
+from services.vocoder.wanted import check_wanted
 
 
 class OnnxFlow(Flow):
@@ -63,6 +64,7 @@ class OnnxFlow(Flow):
         state, following = noise.contiguous(), torch.empty_like(noise, memory_format=torch.contiguous_format)
         spare = torch.empty_like(following)  # the caller's noise is never written
         for time, length in self._grids[count]:
+            check_wanted()
             self._step.run({"state": state, **share, "time": time, "length": length}, {"next_state": following})
             state, following, spare = following, spare, following
         return state

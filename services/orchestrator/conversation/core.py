@@ -76,7 +76,7 @@ from services.orchestrator.conversation.replies import (
     on_transcribed,
     on_work_over,
 )
-from services.orchestrator.conversation.speculation import keep_made
+from services.orchestrator.conversation.speculation import keep_made, prepare
 from services.orchestrator.conversation.state import MAX_WAITING, Asked, Phase, State, StreamState, Turn, User, tell
 from services.orchestrator.conversation.tools import on_notice_time, on_tool_answered, on_tool_time
 from services.orchestrator.conversation.voice_activity import Ears
@@ -173,7 +173,7 @@ def step(state: State, event: Event) -> tuple[State, tuple[Effect, ...]]:
     if isinstance(event, VoiceFrame):
         state = hear_barge_in(on_voice_frame(state, event, out), event.at_s, out)
         if not out:
-            return state, ()
+            return prepare(state, out), tuple(out)
     elif isinstance(event, _ClientEvent):
         state = _from_client(state, event, out)
     elif isinstance(event, _StreamEvent):

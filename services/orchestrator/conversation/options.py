@@ -6,6 +6,7 @@ Source: the ranges and meanings are those of options.proto and turn_taking.proto
 
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Final
 
 
 class EndpointingMode(StrEnum):
@@ -96,6 +97,17 @@ class TurnTakingOptions:
     barge_in: BargeInOptions = BargeInOptions()
     speculation: SpeculationOptions = SpeculationOptions()
     max_utterance_ms: int = 30_000
+
+
+_LEARNED: Final = EndpointingOptions(complete_silence_ms=1200, adapt_to_caller=True)
+SERVED_TURN_TAKING: Final = TurnTakingOptions(
+    while_idle=_LEARNED,
+    while_replying=_LEARNED,
+    while_tool_running=_LEARNED,
+    barge_in=BargeInOptions(min_speech_ms=192),
+)
+"""Of callers who choose nothing (docs/measurements.md): the silence is the caller's own, and long at first; who may
+interrupt silences the reply within 300 ms."""
 
 
 class ToolExecutor(StrEnum):

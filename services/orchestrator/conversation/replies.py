@@ -58,6 +58,7 @@ from services.orchestrator.conversation.record import (
 from services.orchestrator.conversation.speculation import (
     committed,
     discard,
+    learn_preparation,
     next_turn_ahead,
     prepare,
     prepared_work_over,
@@ -128,6 +129,7 @@ def on_audio(state: State, event: ReplyAudioMade, out: list[Effect]) -> State:
     tell(state, out, ReplyAudio(event.first_sample, event.end_sample, spoken, event.samples), turn.number)
     turn = replace(turn, playout=turn.playout.sending(event.at_s, event.end_sample, spoken))
     if is_first and event.marks is not None:
+        state = learn_preparation(state, event.marks)
         turn = replace(turn, first_audio=_breakdown(turn, event.marks, event.at_s))
         if turn.speculation.committed:
             saved = saved_ms(event.marks, turn.begun_s)

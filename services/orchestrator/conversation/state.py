@@ -87,6 +87,7 @@ class User:
         started_s: when the open one began.
         free_from: an utterance begins here at the earliest: the end of the one before.
         clues: to whether the user has finished.
+        has_paused: within the open one.
     """
 
     state: UserState = UserState.SILENCE
@@ -96,6 +97,7 @@ class User:
     started_s: float = 0.0
     free_from: int = 0
     clues: Clues = NO_CLUES
+    has_paused: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -353,6 +355,7 @@ class State:
         ahead: replies that are prepared.
         trial: of an interruption by speech.
         pauses_ms: that this caller made within turns, newest last.
+        preparations_ms: what the newest replies took from being begun to their first audio.
         call_ids: of calls of functions.
         seed: from which the seeds of replies are made; None leaves them to the shell.
         resumes_replies: the shell can go on with a reply after a lost stream.
@@ -379,6 +382,7 @@ class State:
     ahead: Ahead = Ahead()
     trial: Trial | None = None
     pauses_ms: tuple[int, ...] = ()
+    preparations_ms: tuple[int, ...] = ()
     call_ids: frozenset[str] = field(default_factory=frozenset)
     seed: int | None = None
     resumes_replies: bool = False

@@ -6,7 +6,7 @@ Holds what a stream needs to be told: its formats, and the audio of the reply un
 nothing: what is told, and when, is the conversation's.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final, cast
@@ -92,18 +92,16 @@ class EventWriter:
         session_id: the session's.
         formats: of its audio.
         profile: what is told of this server.
-        wall_of: monotonic to wall-clock seconds.
+        wall_s: what added to a monotonic time gives wall time, as the store of sessions is told.
     """
 
-    def __init__(
-        self, session_id: str, formats: StreamFormats, profile: Profile, *, wall_of: Callable[[float], float]
-    ) -> None:
+    def __init__(self, session_id: str, formats: StreamFormats, profile: Profile, *, wall_s: float) -> None:
         self._session_id = session_id
         self._chunk_ms = formats.reply_chunk_ms
         self._input_format = input_format(formats)
         self._reply_format = reply_format(formats)
         self._profile = profile
-        self._wall_of = wall_of
+        self._wall_s = wall_s
         self._user = InputPositions(self._input_format.sample_rate_hz, HEARING_RATE_HZ)
         self._reply = OutputPositions(profile.native_rate_hz, self._reply_format.sample_rate_hz)
         self._audio: AudioOutput | None = None
@@ -217,7 +215,7 @@ class EventWriter:
     def _turn_ended(self, output: outputs.TurnEnded) -> events_pb2.TurnEnded:
         record = output.record
         ended = events_pb2.TurnEnded(
-            record=turn_message(record, self._wall_of), heard_samples=self._reply.theirs(output.heard_samples)
+            record=turn_message(record, self._wall_s), heard_samples=self._reply.theirs(output.heard_samples)
         )
         if record.outcome is Outcome.FAILED and record.error is not None:
             ended.error.CopyFrom(to_status(record.error))

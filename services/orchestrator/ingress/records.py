@@ -5,7 +5,7 @@ down, and what is missing goes to the parts that lost most (largest remainder).
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Final
 
@@ -58,12 +58,12 @@ def milliseconds(seconds: float) -> int:
     return round(seconds * 1000)
 
 
-def turn_message(record: TurnRecord, wall_of: Callable[[float], float]) -> session_pb2.Turn:
+def turn_message(record: TurnRecord, wall_s: float) -> session_pb2.Turn:
     """Write a turn of the core.
 
     Args:
         record: with monotonic times.
-        wall_of: monotonic to wall-clock seconds.
+        wall_s: what added to a monotonic time gives wall time.
     """
     return session_pb2.Turn(
         number=record.number,
@@ -71,8 +71,8 @@ def turn_message(record: TurnRecord, wall_of: Callable[[float], float]) -> sessi
         user_text=record.user_text,
         agent_text=record.agent_text,
         outcome=_OUTCOMES[record.outcome],
-        start_time=timestamp(wall_of(record.started_s)),
-        end_time=timestamp(wall_of(record.ended_s)),
+        start_time=timestamp(record.started_s + wall_s),
+        end_time=timestamp(record.ended_s + wall_s),
         metrics=metrics_message(record.metrics),
         tool_exchanges=[exchange_message(exchange) for exchange in record.tool_exchanges],
     )

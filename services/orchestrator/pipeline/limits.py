@@ -46,8 +46,9 @@ class PipelineLimits:
         reply: of each reply.
         hearing_ms: user audio that is kept: the longest utterance, and what a client may send ahead.
         idle_hearing_ms: the same while nobody speaks and speech is found by itself: pre-roll and detection.
-        gap_ms: longest gap in the user's audio that is heard as silence; a resume may leave one.
-        unjudged_ms: user audio that may wait for voice activity, gaps included.
+        gap_ms: longest gap in the user's audio that is heard as silence: that of a resume at a session's end.
+        judged_gap_ms: of a gap, how much is judged; the rest is taken to be the silence that it is.
+        unjudged_ms: user audio that may wait for voice activity.
         utterance_batch_ms: user audio that the tokenizer is given at once while it is spoken.
         vad_batch_frames: frames that voice activity judges at once, at most.
         vad_s, turn_model_s, tokens_s, transcript_s, voice_s, store_s: longest waits for voice activity, for the turn
@@ -70,7 +71,8 @@ class PipelineLimits:
     reply: ReplyLimits = ReplyLimits()
     hearing_ms: int = 34_000
     idle_hearing_ms: int = 8_000
-    gap_ms: int = 120_000
+    gap_ms: int = 86_400_000
+    judged_gap_ms: int = 4_000
     unjudged_ms: int = 160_000
     utterance_batch_ms: int = 240
     vad_batch_frames: int = 16

@@ -15,7 +15,7 @@ whenever it is cancelled, `run` ends only when every room has been let go.
 import asyncio
 import logging
 from collections.abc import Callable
-from contextlib import aclosing
+from contextlib import aclosing, closing
 from dataclasses import dataclass
 
 from services.orchestrator.conversation.effects import ResumeReply, StartReply
@@ -33,6 +33,7 @@ from services.orchestrator.pipeline.speaking import Manner, Speaking
 from services.orchestrator.pipeline.speech_door import Clause, SpeechDoor
 from services.orchestrator.pipeline.text import Trimmer, VisibleText
 from services.orchestrator.pipeline.utterances import KnownUtterance, SpokenUtterance
+from services.orchestrator.pipeline.watch import Watch
 from services.orchestrator.ports.rooms import ChatMessage, FunctionCall, PreparedVoice, Rooms, SpeechTokens, Work
 from services.shared.errors import (
     DeadlineExceededError,
@@ -187,12 +188,12 @@ class Reply:
         fitting = fit_messages(messages, chat, options, default_prompt=self._needs.default_prompt)
         self._meter.prompt_tokens = chat.prompt_tokens(fitting, options.tools)
         await self._write(begun)
-        with self._meter.request(RoomName.LM) as request:
+        with self._meter.request(RoomName.LM) as request, closing(Watch(self._limits.room_silence_s)) as watch:
             reply = chat.reply(fitting, options.generation, self._work, begun=begun, tools=options.tools)
             async with aclosing(reply) as answer:
                 while True:
                     try:
-                        async with asyncio.timeout(self._limits.room_silence_s):
+                        with watch:
                             piece = await anext(answer)
                     except StopAsyncIteration:
                         return

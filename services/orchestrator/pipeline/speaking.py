@@ -7,8 +7,9 @@ model slips after all words must have been said (a loop, as a rule) the clause e
 
 import asyncio
 from collections.abc import Iterator
-from contextlib import aclosing
+from contextlib import aclosing, closing
 from dataclasses import dataclass, field
+from typing import Final
 
 import numpy as np
 
@@ -21,10 +22,14 @@ from services.orchestrator.pipeline.limits import ReplyLimits
 from services.orchestrator.pipeline.made import AudioPiece, Made, Start
 from services.orchestrator.pipeline.meter import Meter
 from services.orchestrator.pipeline.speech_door import Clause, SpeechChunk, SpeechDoor
+from services.orchestrator.pipeline.watch import Watch
 from services.orchestrator.ports.rooms import PreparedVoice, Rooms, Samples, SpeechStream, Work
 from services.shared.audio.effects import SpeedChanger, change_volume
 from services.shared.codec import GROUP_MS, GROUP_TOKENS
 from services.shared.errors import DeadlineExceededError, GenerationError
+
+_SEEDS: Final = 2**63
+"""Seeds are whole numbers below this; after the largest comes 0."""
 
 
 class Shaping:
@@ -142,7 +147,7 @@ class Speaking:
         failure: GenerationError | None = None
         for attempt in range(self._limits.speech_attempts):
             try:
-                await self._attempt(clause, voice, self._seed + attempt)
+                await self._attempt(clause, voice, (self._seed + attempt) % _SEEDS)
             except GenerationError as error:
                 failure = error
                 gone_s = self._door.take_back()
@@ -159,11 +164,11 @@ class Speaking:
         self._door.complete()
 
     async def _attempt(self, clause: Clause, voice: PreparedVoice, seed: int) -> None:
-        with self._meter.request(RoomName.TTS) as request:
+        with self._meter.request(RoomName.TTS) as request, closing(Watch(self._limits.room_silence_s)) as watch:
             async with aclosing(self._rooms.speech.speak(clause.text, voice, seed=seed, work=self._work)) as answer:
                 while True:
                     try:
-                        async with asyncio.timeout(self._limits.room_silence_s):
+                        with watch:
                             groups = await anext(answer)
                     except StopAsyncIteration:
                         return

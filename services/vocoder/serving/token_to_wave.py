@@ -32,6 +32,7 @@ from services.vocoder.hift.stream import HiftState
 from services.vocoder.streaming import Push, StreamSettings, StreamState
 from services.vocoder.vocoder import Vocoder, load_vocoder
 from services.vocoder.voice import VoiceFeatures
+from services.vocoder.wanted import while_wanted
 
 _STATE_NAMES: Final = tuple(spec.name for spec in STREAM_STATE)
 _WARM_UP_TOKENS: Final = 50
@@ -68,6 +69,7 @@ class TokenToWaveRoom(Room):
         self.expect(len(samples) == wanted, f"{len(samples)} samples in chunks where the whole has {wanted}")
         self.expect(bool(np.isfinite(samples).all() and np.abs(samples).max() > 0), "a silent or broken wave")
 
+    @while_wanted
     def execute(self, requests: list[Any]) -> list[Any]:
         """Make the chunks of these requests, together where their lengths allow."""
         asked = [self._read(request) for request in requests]

@@ -392,6 +392,23 @@ def test_a_start_carries_history_greeting_labels_and_retention() -> None:
     run(test)
 
 
+def test_a_resume_may_leave_a_gap_up_to_now_and_a_longer_one_is_an_error_that_ends_nothing() -> None:
+    async def test() -> None:
+        behind = Behind()
+        behind.sessions.resume_at, behind.sessions.resume_age_ms = 16_000, 600_000
+        resume = Request(resume=conversation_pb2.SessionResume(session_id="s", resume_token="t"))
+        beyond, now = 700 * 16_000, 599 * 16_000
+        messages = [resume, silence(first_sample=beyond), silence(first_sample=now), silence(), END]
+        async with serving(behind) as served:
+            responses = await converse(served, messages)
+        (refused,) = [response.error for response in responses if response.HasField("error")]
+        assert read_status(refused.status).reason == "INVALID_INPUT"
+        heard = [(len(samples), first) for samples, first in behind.sessions.streams[0].heard if len(samples)]
+        assert heard == [(now - 16_000 + 320, 16_000), (320, now + 320)]
+
+    run(test)
+
+
 def test_a_resume_goes_on_counting_and_says_what_was_heard_in_the_vocoders_samples() -> None:
     async def test() -> None:
         behind = Behind()

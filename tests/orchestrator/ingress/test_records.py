@@ -55,7 +55,7 @@ def test_a_turn_is_told_in_wall_time_with_the_work_of_each_room() -> None:
     work = ReplyWork(rooms=(RoomWork(RoomName.LM, 1, 0.25, 0.05),), prompt_tokens=7, text_tokens=3, speech_tokens=40)
     metrics = TurnMetrics(work=work, user_audio_ms=900, reply_audio_ms=800, heard_audio_ms=700, playout_underruns=1)
     record = TurnRecord(2, Origin.SPEECH, "Hi", "Hel", Outcome.INTERRUPTED, 1.5, 3.0, metrics)
-    message = turn_message(record, lambda at_s: at_s + 1_000_000.25)
+    message = turn_message(record, 1_000_000.25)
     assert (message.number, message.origin) == (2, session_pb2.TURN_ORIGIN_SPEECH)
     assert message.outcome == session_pb2.TURN_OUTCOME_INTERRUPTED
     assert (message.user_text, message.agent_text) == ("Hi", "Hel")

@@ -13,6 +13,7 @@ import numpy as np
 from services.orchestrator.conversation.events import Playback, TextTurn
 from services.orchestrator.conversation.options import Options, VoiceOptions
 from services.orchestrator.conversation.outputs import Output, ReplyAudio, ReplyText, TurnEnded
+from services.orchestrator.pipeline.core import MakeCore, PureCore
 from services.orchestrator.pipeline.limits import PipelineLimits
 from services.orchestrator.pipeline.observer import Observer, Unobserved
 from services.orchestrator.pipeline.session import Emitted, Stream, StreamOpened
@@ -68,6 +69,7 @@ async def house(
     turn_model: TurnModel | None = None,
     observer: Observer | None = None,
     tools: ToolRunner | None = None,
+    make_core: MakeCore = PureCore,
 ) -> AsyncIterator[House]:
     """A replica for the time of the block."""
     rooms = rooms or FakeRooms(paces, sleep=asyncio.sleep)
@@ -87,7 +89,7 @@ async def house(
         turn_model=turn_model,
         tools=tools,
     )
-    async with Sessions(shared, owner=owner) as sessions:
+    async with Sessions(shared, owner=owner, make_core=make_core) as sessions:
         yield House(sessions, rooms, store, detector, limits)
 
 

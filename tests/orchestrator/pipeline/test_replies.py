@@ -76,7 +76,13 @@ class Listener:
 
 
 def reply_of(
-    rooms: FakeRooms, listener: Listener, *, words: str = "", limits: ReplyLimits = LIMITS, voice: VoiceOptions
+    rooms: FakeRooms,
+    listener: Listener,
+    *,
+    words: str = "",
+    limits: ReplyLimits = LIMITS,
+    voice: VoiceOptions,
+    seed: int = SEED,
 ) -> tuple[Reply, Meter]:
     async def find_voice(voice_id: str) -> PreparedVoice:
         return made_up_voice()
@@ -90,7 +96,7 @@ def reply_of(
     context = () if words else (Message(Role.USER, "How is the weather?"),)
     effect = StartReply(ReplyId(1, 1), context, words, Options(voice=voice))
     meter = Meter(loop_time, Unobserved())
-    return Reply(effect, needs, work=Work("s", 1, 1), meter=meter, seed=SEED, made=Made()), meter
+    return Reply(effect, needs, work=Work("s", 1, 1), meter=meter, seed=seed, made=Made()), meter
 
 
 def reply_again(
@@ -119,12 +125,13 @@ def spoken(
     voice: VoiceOptions = VOICE,
     faults: Sequence[Fault | None] = (),
     words: str = "",
+    seed: int = SEED,
 ) -> tuple[Listener, ReplyWork, FakeRooms]:
     async def main() -> tuple[Listener, ReplyWork, FakeRooms]:
         rooms, listener = FakeRooms(paces, sleep=asyncio.sleep), Listener()
         rooms.chat.answers.append(text)
         rooms.speech.faults.extend(faults)
-        reply, meter = reply_of(rooms, listener, words=words, limits=limits, voice=voice)
+        reply, meter = reply_of(rooms, listener, words=words, limits=limits, voice=voice, seed=seed)
         await reply.run()
         assert rooms.live == {}
         return listener, meter.work(), rooms
@@ -209,6 +216,13 @@ def test_speech_that_went_wrong_unheard_is_made_again_with_the_next_seed() -> No
         offline("One sentence here, my friend. " * 3, seeds=[SEED + 2] + [SEED] * (len(clauses) - 1)),
     )
     assert next(room.requests for room in work.rooms if room.room == "tts") == len(clauses) + 2
+
+
+def test_after_the_largest_seed_comes_the_first() -> None:
+    bad = Fault(MisalignedSpeechError("garble"), after=3)
+    listener, _, _ = spoken("Hello, my friend.", faults=[bad], seed=2**63 - 1)
+    tokens = run(_tokens("Hello, my friend.", 0))
+    assert np.array_equal(listener.samples, wave_of(tokens, start=0, seed=2**63 - 1))
 
 
 def test_a_later_clause_is_held_until_it_is_complete_while_enough_lies_ahead() -> None:
