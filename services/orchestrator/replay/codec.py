@@ -205,7 +205,8 @@ class _Forms:
         names = fields_of(RecordedTurn)
 
         def write(value: Any, hides: bool) -> Any:
-            return form.write(RecordedTurn(**{name: getattr(value, name, ()) for name in names}), hides)
+            kept: dict[str, Any] = {name: getattr(value, name) for name in names if hasattr(value, name)}
+            return form.write(RecordedTurn(**kept), hides)
 
         read = [name for name in names if name != "tool_exchanges"]  # an open turn has none
         return _Form(write, form.read, lambda value: all(hasattr(value, name) for name in read))
