@@ -72,7 +72,7 @@ def test_packages_come_by_the_lock_and_by_the_extra_of_the_service(service: str)
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
     assert service in extras
     (asked,) = set(re.findall(r'"\.\[([\w,]+)\]"', text))
-    assert asked == (service if service == "orchestrator" else f"{service},telemetry")
+    assert asked == f"{service},{'tools' if service == 'orchestrator' else 'telemetry'}"
     assert text.count("--constraint requirements.lock") >= text.count('".[')
 
 
