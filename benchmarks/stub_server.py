@@ -29,7 +29,7 @@ import uvloop
 from protos.gen.stepaudio.v1 import audio_pb2, conversation_pb2, conversation_pb2_grpc, events_pb2
 from services.orchestrator.adapters.silero import SileroDetector
 from services.orchestrator.conversation.events import ReplyId
-from services.orchestrator.conversation.options import GenerationOptions, Options, VoiceOptions
+from services.orchestrator.conversation.options import GenerationOptions, Options, Tool, VoiceOptions
 from services.orchestrator.ingress.auth import Admissions, TenantLimits, Tenants
 from services.orchestrator.ingress.calls import CallInterceptor
 from services.orchestrator.ingress.conversation_service import ConversationService
@@ -111,12 +111,18 @@ class TimedChatModel(FakeChatModel):
         self._measured = measured
 
     async def reply(
-        self, messages: Sequence[ChatMessage], options: GenerationOptions, work: Work, *, begun: str = ""
+        self,
+        messages: Sequence[ChatMessage],
+        options: GenerationOptions,
+        work: Work,
+        *,
+        begun: str = "",
+        tools: Sequence[Tool] = (),
     ) -> AsyncGenerator[TextPiece, None]:
         """See the port."""
         decided_s = self._measured.decided_s.pop((work.session, work.turn))
         self._measured.first_request_s.append(time.perf_counter() - decided_s)
-        async for piece in super().reply(messages, options, work, begun=begun):
+        async for piece in super().reply(messages, options, work, begun=begun, tools=tools):
             yield piece
 
 

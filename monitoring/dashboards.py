@@ -63,6 +63,7 @@ def _conversation() -> dict[str, Any]:
         Row("Replies", _conversation_turns()),
         Row("Quality given up", _conversation_degradation()),
         Row("Prepared at a pause", _conversation_speculation()),
+        Row("Functions", _conversation_tools()),
         Row("Errors", _conversation_ends()),
     )
     return build("stepaudio-conversation", "Step-Audio: conversations", "Is it good for those who speak?", rows)
@@ -124,6 +125,25 @@ def _conversation_degradation() -> tuple[Panel, ...]:
             "The highest of all replicas: 0 gives up nothing, 3 all it can.",
             "short",
             (Query(f"max({_O}degradation_levels{{{_HERE}}})", "level"),),
+            width=12,
+        ),
+    )
+
+
+def _conversation_tools() -> tuple[Panel, ...]:
+    return (
+        Panel(
+            "Calls of functions by outcome",
+            "Invalid ones could not be run: the model wrote them wrongly, or no such function was declared.",
+            "reqps",
+            (Query(f"{_rate(f'{_O}tool_calls_total', by='executor, outcome')} > 0", "{{executor}} {{outcome}}"),),
+            width=12,
+        ),
+        Panel(
+            "Time of a call",
+            "From the call to its end, by who runs it: the caller hears a notice meanwhile.",
+            "s",
+            (Query(_quantile(0.95, f"{_O}tool_call_seconds", by="executor"), "p95 {{executor}}"),),
             width=12,
         ),
     )

@@ -7,8 +7,10 @@ from typing import Final, Literal, NamedTuple
 from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from services.orchestrator.conversation.options import ToolSpeech
 from services.orchestrator.ingress.auth import Tenants
 from services.shared.errors import InvalidOptionError
+from services.shared.prompt.chat import CallForm
 
 PREFIX: Final = "STEPAUDIO_"
 _LOOPBACK: Final = ("127.0.0.1", "::1", "localhost")
@@ -60,6 +62,12 @@ class OrchestratorSettings(BaseSettings):
         drain_grace_s: how long callers have to go to another replica before this one closes.
         voice: that speaks where the caller chooses none; empty is the checkpoint's first.
         system_prompt: where the caller gives none; empty is the model's own.
+        tools: JSON file of the HTTP endpoints and MCP servers that may run functions, as adapters/tools/registry.py
+            reads it. Without it only callers run functions.
+        tool_call_form: how the chat model is told of functions and calls them: "json", or "pairs" for a model that was
+            trained for its functions, as the nano checkpoint.
+        tool_notice: said while a function runs and nothing else is said; empty waits in silence.
+        tool_apology: said where a function's call is over and the model says nothing to it.
         turn_model: file of smart-turn-v3.2-cpu.onnx (docs/turn-taking.md says how to get it); without it the mode
             TURN_MODEL is not offered.
         turn_model_sha256: that this file has; another one's is given with another file.
@@ -102,6 +110,10 @@ class OrchestratorSettings(BaseSettings):
     drain_grace_s: float = Field(default=60.0, ge=0, le=3_600)
     voice: str = ""
     system_prompt: str = ""
+    tools: Path | None = None
+    tool_call_form: CallForm = CallForm.JSON
+    tool_notice: str = Field(default=ToolSpeech().notice, max_length=256)
+    tool_apology: str = Field(default=ToolSpeech().apology, max_length=256)
     turn_model: Path | None = None
     turn_model_sha256: str = Field(default=SMART_TURN_SHA256, pattern=r"^[0-9a-f]{64}$")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
@@ -177,7 +189,7 @@ def _check(settings: OrchestratorSettings) -> None:
         raise _invalid("tls_key", "certificate and key are given both, or neither")
     if settings.tls_client_authorities is not None and settings.tls_key is None:
         raise _invalid("tls_client_authorities", "clients' certificates need STEPAUDIO_TLS_CERTIFICATE and _KEY")
-    for name in ("tls_certificate", "tls_key", "tls_client_authorities", "credentials", "turn_model"):
+    for name in ("tls_certificate", "tls_key", "tls_client_authorities", "credentials", "tools", "turn_model"):
         path = getattr(settings, name)
         if path is not None and not path.is_file():
             raise _invalid(name, f"{path} is not a file")

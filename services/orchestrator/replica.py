@@ -10,6 +10,7 @@ the replica anew.
 import asyncio
 import importlib.metadata
 import logging
+import os
 import random
 import secrets
 import socket
@@ -29,6 +30,7 @@ from services.orchestrator.adapters.redis.voices import RedisVoiceStore
 from services.orchestrator.adapters.silero import SileroDetector
 from services.orchestrator.adapters.smart_turn import SmartTurnModel
 from services.orchestrator.adapters.telemetry import MeasuredSessionStore, TelemetryObserver, follow_sessions
+from services.orchestrator.adapters.tools.registry import open_tools, read_registry
 from services.orchestrator.adapters.triton.checkpoint import Checkpoint, read_checkpoint
 from services.orchestrator.adapters.triton.connect import RoomAddresses, connect_rooms
 from services.orchestrator.config import OrchestratorSettings, read_tenants
@@ -36,6 +38,7 @@ from services.orchestrator.conversation.options import (
     SERVED_TURN_TAKING,
     GenerationOptions,
     Options,
+    ToolSpeech,
     VoiceOptions,
 )
 from services.orchestrator.ingress.auth import Admissions, TenantLimits
@@ -58,6 +61,7 @@ from services.orchestrator.pipeline.surroundings import Surroundings
 from services.orchestrator.pipeline.voices import VoiceBook
 from services.orchestrator.ports.hearing import FRAME_SAMPLES
 from services.orchestrator.ports.store import VoiceStore
+from services.orchestrator.ports.tools import ToolRunner
 from services.orchestrator.replay.lines import Content
 from services.orchestrator.replay.recorder import Recorder, RecordingLimits
 from services.shared.errors import RoomUnavailableError, StepAudioError
@@ -149,7 +153,11 @@ class Replica:
         traces = open_traces(settings.otlp_endpoint, service=_SERVICE)
         enter.callback(traces.close)
         observer = TelemetryObserver(metrics, traces, wall_offset_s=time.time() - time.monotonic())
-        checkpoint = await asyncio.to_thread(read_checkpoint, settings.checkpoints)
+        checkpoint = await asyncio.to_thread(read_checkpoint, settings.checkpoints, settings.tool_call_form)
+        tools = None
+        if settings.tools is not None:
+            tools = await asyncio.to_thread(open_tools, read_registry(settings.tools), os.environ)
+            enter.push_async_callback(tools.close)
         self.turn_model = await self._open_turn_model()
         self._detector = await asyncio.to_thread(SileroDetector)
         enter.callback(self._detector.close)
@@ -175,6 +183,7 @@ class Replica:
             wall_clock=time.time,
             chance=random.Random(secrets.randbits(64)),
             default_prompt=settings.system_prompt or CHAT_SYSTEM_PROMPT,
+            tools=tools,
             turn_model=self.turn_model,
         )
         owner = f"{socket.gethostname()}-{secrets.token_hex(4)}"
@@ -246,7 +255,7 @@ def _services(
     sessions: Sessions,
     kept_voices: VoiceStore,
 ) -> Services:
-    offer = _offer(settings, checkpoint)
+    offer = _offer(settings, checkpoint, shared.tools)
     page_key = settings.page_key.get_secret_value().encode() or secrets.token_bytes(_PAGE_KEY_BYTES)
     pages = PageTokens(page_key, time.time)
     return Services(
@@ -291,7 +300,7 @@ def _limits(settings: OrchestratorSettings) -> PipelineLimits:
     )
 
 
-def _offer(settings: OrchestratorSettings, checkpoint: Checkpoint) -> Offer:
+def _offer(settings: OrchestratorSettings, checkpoint: Checkpoint, tools: ToolRunner | None) -> Offer:
     """What callers get that choose nothing: the checkpoint's own sampling and voice, by name."""
     sampling, context_tokens = checkpoint.chat_params, checkpoint.chat_config.max_seq_len
     defaults = Options(
@@ -299,6 +308,7 @@ def _offer(settings: OrchestratorSettings, checkpoint: Checkpoint) -> Offer:
         generation=GenerationOptions(temperature=sampling.temperature, top_p=sampling.top_p, top_k=sampling.top_k),
         turn_taking=SERVED_TURN_TAKING,
         system_prompt=settings.system_prompt or CHAT_SYSTEM_PROMPT,
+        tool_speech=ToolSpeech(notice=settings.tool_notice.strip(), apology=settings.tool_apology.strip()),
     )
     checkpoint.voices.get(defaults.voice.voice_id)  # a default that is no voice is refused now
     return Offer(
@@ -306,6 +316,7 @@ def _offer(settings: OrchestratorSettings, checkpoint: Checkpoint) -> Offer:
         max_new_tokens=context_tokens,
         defaults=defaults,
         has_turn_model=settings.turn_model is not None,
+        tools=tools,
     )
 
 

@@ -38,6 +38,7 @@ OWN: Final[Mapping[str, Values]] = {
             },
         }
     },
+    "tools": {"orchestrator": {"tools": {"secretName": "functions", "cidrs": ["192.0.2.0/24"], "ports": [443, 8000]}}},
     "one-redis-without-tls": {"redis": {"replicas": 1, "tls": _TLS_OFF}},
     "five-redis-by-cert-manager": {"redis": {"replicas": 5, "tls": {"certificate": True, "issuerName": "house"}}},
     "gateway": {

@@ -115,6 +115,12 @@ class TelemetryObserver:
         for degradation in metrics.degradations:
             count(catalogue.DEGRADED_TURNS, degradation=degradation)
         count(catalogue.UNDERRUN_TURNS, min(metrics.playout_underruns, 1))
+        for call in record.tool_exchanges:
+            if call.executor is None:
+                count(catalogue.TOOL_CALLS, executor="none", outcome="invalid")
+                continue
+            count(catalogue.TOOL_CALLS, executor=call.executor, outcome=call.outcome)
+            observe(catalogue.TOOL_TIME, call.duration_s, executor=call.executor)
         with log_context(session=session_id, turn=record.number):
             _LOG.info("turn ended", extra=_told_of(record))
 

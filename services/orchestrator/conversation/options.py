@@ -140,6 +140,21 @@ class Tool:
 
 
 @dataclass(frozen=True, slots=True)
+class ToolSpeech:
+    """What the agent says about functions where the model has no words; empty is silence.
+
+    Attributes:
+        notice: while a function runs and everything said before was heard.
+        notice_after_ms: silence before it.
+        apology: where calls are over and the model says nothing to them.
+    """
+
+    notice: str = "One moment, please."
+    notice_after_ms: int = 1_000
+    apology: str = "I am sorry, that did not work."
+
+
+@dataclass(frozen=True, slots=True)
 class ContextOptions:
     """What happens to a history that outgrows the model's context; no limit of its own is the model's."""
 
@@ -159,3 +174,4 @@ class Options:
     partial_transcripts: bool = False
     style_tags: bool = False
     tools: tuple[Tool, ...] = ()
+    tool_speech: ToolSpeech = ToolSpeech()

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
+from services.orchestrator.conversation.options import ToolExecutor
 from services.shared.errors import StepAudioError
 
 
@@ -67,11 +68,21 @@ class ToolResult:
 
 @dataclass(frozen=True, slots=True)
 class ToolExchange:
-    """A call and what came of it; the text is empty where the call was cancelled."""
+    """A call and what came of it.
+
+    Attributes:
+        call: what was called.
+        outcome: how it ended.
+        text: what the model was told, cut to what is kept; empty where the call was cancelled.
+        executor: who ran it; None where it could not be run.
+        duration_s: from the call to its end.
+    """
 
     call: ToolCall
     outcome: ToolOutcome
     text: str = ""
+    executor: ToolExecutor | None = None
+    duration_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

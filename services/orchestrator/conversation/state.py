@@ -144,7 +144,8 @@ class Call:
         outcome: how it ended; None while it is waited for.
         text: what the model is told of it.
         at_character: length of the reply's text when it was made.
-        is_read: a later part of the reply was started with it.
+        read_character: length of the reply's text when a later part was started with it; None before.
+        asked_s, ended_s: when it was made, and when it was over.
     """
 
     call: ToolCall
@@ -153,7 +154,19 @@ class Call:
     outcome: ToolOutcome | None = None
     text: str = ""
     at_character: int = 0
-    is_read: bool = False
+    read_character: int | None = None
+    asked_s: float = 0.0
+    ended_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What a later piece of a reply was started with; see `StartReply`."""
+
+    context: tuple[Message, ...]
+    words: str
+    first_sample: int
+    first_character: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,6 +260,8 @@ class Turn:
         transcript_asked: whether it was asked for.
         text: of the reply, as far as it was made.
         calls: of functions.
+        part: the piece of the reply that is under way, if it is not the first.
+        notices: how often the agent said that it waits for calls, since the last answers.
         has_all_text: no more text comes, but after calls of functions.
         is_foreign: another replica began it: what was sent of it is not known.
         has_basis: enough is known of it to go on with its reply.
@@ -281,6 +296,8 @@ class Turn:
     transcript_asked: bool = False
     text: str = ""
     calls: tuple[Call, ...] = ()
+    part: Part | None = None
+    notices: int = 0
     has_all_text: bool = False
     is_foreign: bool = False
     has_basis: bool = True

@@ -31,6 +31,7 @@ from services.orchestrator.ingress.limits import (
 from services.orchestrator.ingress.messages import EventWriter, Profile
 from services.orchestrator.ingress.opening import check_size, read_playback
 from services.orchestrator.ingress.options import merge
+from services.orchestrator.ingress.tools import read_answer
 from services.orchestrator.pipeline.session import Emitted, Stream, StreamOpened
 from services.orchestrator.pipeline.voices import VoiceBook
 from services.shared.audio.positions import OutputPositions
@@ -39,7 +40,6 @@ from services.shared.errors import (
     InvalidInputError,
     SlowConsumerError,
     StepAudioError,
-    ToolCallNotFoundError,
 )
 
 Request = conversation_pb2.ConverseRequest
@@ -217,9 +217,7 @@ class ConversationStream:
             case "end_of_input":
                 self._end_input(audio)
             case "tool_result":
-                self._stream.touch()
-                call_id = request.tool_result.call_id
-                raise ToolCallNotFoundError("no such call of a function was made", field="call_id", value=call_id)
+                self._tell(read_answer(request.tool_result, self._clock()))
             case "start" | "resume" as kind:
                 raise InvalidFirstMessageError(f"{kind} can only be a stream's first message", field=kind)
             case _:
@@ -231,7 +229,7 @@ class ConversationStream:
 
     async def _update(self, update: conversation_pb2.SessionUpdate) -> None:
         Fields(update, "session_update")
-        options = merge(self._options, update.options, self._profile.offer)
+        options = merge(self._options, update.options, self._profile.offer, tenant=self._stream.tenant)
         if options.voice.voice_id != self._options.voice.voice_id:
             async with asyncio.timeout(self._patience.voice_s):
                 await self._voices.find(self._stream.tenant, options.voice.voice_id)

@@ -21,6 +21,7 @@ from services.orchestrator.ingress.faults import to_status
 from services.orchestrator.ingress.formats import ENCODING_NUMBERS, format_message, input_format, reply_format
 from services.orchestrator.ingress.options import Offer, mode_numbers, to_message
 from services.orchestrator.ingress.records import ORIGINS, turn_message
+from services.orchestrator.ingress.tools import OUTCOMES, call_message
 from services.orchestrator.pipeline.session import Emitted, StreamOpened
 from services.orchestrator.ports.store import StreamFormats
 from services.shared.audio.pcm import Samples
@@ -183,6 +184,14 @@ class EventWriter:
             case outputs.InputReleased(before_sample=sample):
                 released = events_pb2.InputReleased(before_sample=self._user.theirs(sample))
                 return Response(input_released=released)
+            case outputs.ToolCallRequested():
+                requested = events_pb2.ToolCallRequested(
+                    call=call_message(output.call), client_runs=output.client_runs, timeout_ms=output.timeout_ms
+                )
+                return Response(tool_call_requested=requested)
+            case outputs.ToolCallEnded(call_id=call_id, outcome=outcome):
+                ended = events_pb2.ToolCallEnded(call_id=call_id, outcome=OUTCOMES[outcome])
+                return Response(tool_call_ended=ended)
             case outputs.GoAway():
                 away = events_pb2.GoAway(
                     reason=_GO_AWAYS[output.reason], time_left_ms=output.time_left_ms, resumable=output.resumable

@@ -21,6 +21,7 @@ from services.orchestrator.conversation.record import (
     TurnMetrics,
     TurnRecord,
 )
+from services.orchestrator.ingress.tools import exchange_message
 from services.orchestrator.ports.store import KeptTurn
 
 ORIGINS: Final[Mapping[Origin, session_pb2.TurnOrigin.ValueType]] = MappingProxyType(
@@ -81,6 +82,7 @@ def turn_message(record: TurnRecord, wall_s: float) -> session_pb2.Turn:
         start_time=timestamp(record.started_s + wall_s),
         end_time=timestamp(record.ended_s + wall_s),
         metrics=metrics_message(record.metrics),
+        tool_exchanges=[exchange_message(exchange) for exchange in record.tool_exchanges],
     )
 
 
@@ -95,6 +97,7 @@ def kept_turn_message(turn: KeptTurn) -> session_pb2.Turn:
         start_time=timestamp(turn.start_s),
         end_time=timestamp(turn.end_s),
         metrics=metrics_message(turn.metrics),
+        tool_exchanges=[exchange_message(exchange) for exchange in turn.tool_exchanges],
     )
 
 

@@ -75,6 +75,8 @@ class Acting:
             fx.CommitReply: lambda effect, _: self._work.commit_reply(effect.reply),
             fx.ResumeReply: lambda effect, _: self._work.resume_reply(effect),
             fx.CancelReply: lambda effect, _: self._work.cancel_reply(effect.reply, may_resume=effect.may_resume),
+            fx.RunTool: lambda effect, _: self._work.run_tool(effect),
+            fx.CancelTool: lambda effect, _: self._work.cancel_tool(effect.call_id),
             fx.Transcribe: lambda effect, _: self._work.transcribe(effect.utterance, effect.end_sample),
             fx.CommitTurn: lambda effect, _: self._commit(effect),
             fx.SaveOpenTurn: lambda effect, _: self._save_open_turn(effect),

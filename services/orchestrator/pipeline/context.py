@@ -1,15 +1,16 @@
 """The parts of what the chat model reads: messages with speech as tokens, what is never dropped, and the budget.
 
 window.py decides which turns are read. The system prompt is the caller's, or the server's where they chose none; where
-replies may begin with style tags it asks for them.
+replies may begin with style tags it asks for them. What functions gave can be cut, and then says so.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 
+from services.orchestrator.conversation.history import shortened
 from services.orchestrator.conversation.options import Options
-from services.orchestrator.conversation.record import Message, Role, UtteranceSpeech
+from services.orchestrator.conversation.record import Message, Role, ToolResult, UtteranceSpeech
 from services.orchestrator.ports.rooms import ChatMessage, SpeechTokens
-from services.shared.errors import StepAudioError
 from services.shared.prompt.chat import with_style_tags
 
 TokensOf = Callable[[UtteranceSpeech], Awaitable[tuple[int, ...]]]
@@ -27,10 +28,8 @@ async def read_messages(messages: Sequence[Message], tokens_of: TokensOf) -> tup
         content = message.content
         if isinstance(content, UtteranceSpeech):
             read.append(ChatMessage(message.role, SpeechTokens(await tokens_of(content))))
-        elif isinstance(content, str):
-            read.append(ChatMessage(message.role, content))
         else:
-            raise StepAudioError("the prompt has no form yet for calls of functions")
+            read.append(ChatMessage(message.role, content))
     return tuple(read)
 
 
@@ -54,6 +53,25 @@ def split_head(
     while body and body[0].role is Role.SYSTEM:
         head.append(body.pop(0))
     return head, body
+
+
+def longest_result(messages: Sequence[ChatMessage]) -> int:
+    """Characters of the longest that a function gave."""
+    return max(
+        (len(message.content.text) for message in messages if isinstance(message.content, ToolResult)), default=0
+    )
+
+
+def with_shorter_results(messages: Sequence[ChatMessage], characters: int) -> list[ChatMessage]:
+    """The messages, with what functions gave cut to so many characters; what is cut says so."""
+
+    def shorter(message: ChatMessage) -> ChatMessage:
+        content = message.content
+        if not isinstance(content, ToolResult):
+            return message
+        return replace(message, content=replace(content, text=shortened(content.text, characters)))
+
+    return [shorter(message) for message in messages]
 
 
 def turn_starts(body: Sequence[ChatMessage]) -> list[int]:

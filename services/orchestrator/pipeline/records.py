@@ -26,6 +26,7 @@ def kept_turn(record: TurnRecord, wall_s: float, *, sequence: int) -> KeptTurn:
         metrics=record.metrics,
         request_id=record.request_id,
         sequence=sequence,
+        tool_exchanges=record.tool_exchanges,
     )
 
 
@@ -41,6 +42,7 @@ def ended_turn(turn: KeptTurn, wall_s: float, *, reply_rate_hz: int) -> TurnEnde
         ended_s=turn.end_s - wall_s,
         metrics=turn.metrics,
         request_id=turn.request_id,
+        tool_exchanges=turn.tool_exchanges,
     )
     return TurnEnded(record, turn.metrics.heard_audio_ms * reply_rate_hz // 1000)
 

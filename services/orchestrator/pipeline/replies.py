@@ -13,13 +13,15 @@ whenever it is cancelled, `run` ends only when every room has been let go.
 """
 
 import asyncio
+import logging
 from collections.abc import Callable
 from contextlib import aclosing, closing
 from dataclasses import dataclass
 
 from services.orchestrator.conversation.effects import ResumeReply, StartReply
-from services.orchestrator.conversation.events import ReplyAudioMade, ReplyTakenUp, ReplyTextMade
-from services.orchestrator.conversation.record import RoomName, UtteranceSpeech
+from services.orchestrator.conversation.events import ReplyAudioMade, ReplyTakenUp, ReplyTextMade, ToolCallMade
+from services.orchestrator.conversation.record import Role, RoomName, ToolCall, ToolResult, UtteranceSpeech
+from services.orchestrator.pipeline.calls import checked_call
 from services.orchestrator.pipeline.channel import Channel
 from services.orchestrator.pipeline.clause_voices import ClauseVoices, FindVoice
 from services.orchestrator.pipeline.context import read_messages
@@ -35,12 +37,14 @@ from services.orchestrator.pipeline.text import Trimmer, VisibleText
 from services.orchestrator.pipeline.utterances import KnownUtterance, SpokenUtterance
 from services.orchestrator.pipeline.watch import Watch
 from services.orchestrator.pipeline.window import ContextWindow
-from services.orchestrator.ports.rooms import ChatMessage, PreparedVoice, Rooms, SpeechTokens, Work
+from services.orchestrator.ports.rooms import ChatMessage, FunctionCall, PreparedVoice, Rooms, SpeechTokens, Work
 from services.shared.errors import (
     DeadlineExceededError,
     EmptyAudioError,
     EmptyReplyError,
+    GenerationError,
     NothingToSpeakError,
+    PromptTooLongError,
     StepAudioError,
 )
 from services.shared.prompt.speech.clauses import ClauseSplitter
@@ -50,7 +54,9 @@ from services.shared.prompt.speech.tags import leading_tags
 _LOOK_AGAIN_S = 0.01, 0.25
 """Shortest and longest wait for audio to be played: an acknowledgement may bring more than the clock."""
 
-Tell = Callable[[ReplyTextMade | ReplyAudioMade | ReplyTakenUp], None]
+Tell = Callable[[ReplyTextMade | ReplyAudioMade | ReplyTakenUp | ToolCallMade], None]
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +117,7 @@ class Reply:
         self._hidden_characters = 0
         if isinstance(effect, ResumeReply):
             self._start = self.made.rewind(effect.first_sample)
-            self._hidden_characters = len(effect.text)
+            self._hidden_characters = len(effect.text) - effect.part_character
         self._untold: list[str] | None = [] if self.made.is_foreign else None
         is_ahead = isinstance(effect, StartReply) and effect.is_speculative
         self._needs = needs
@@ -140,6 +146,7 @@ class Reply:
             gate=self._gate,
             pacing=pacing,
         )
+        self._calls = 0
         self._visible = VisibleText()
         self._trimmer = Trimmer()
         self._splitter = ClauseSplitter()
@@ -173,7 +180,10 @@ class Reply:
             self._meter.mark(1)
             await self._write(begun)
         else:
-            await self._think(begun)
+            try:
+                await self._think(begun)
+            except (GenerationError, PromptTooLongError) as error:
+                await self._apologise(error)
         self.made.is_written = True
         self._show(self._visible.finish())
         try:
@@ -181,7 +191,8 @@ class Reply:
         except NothingToSpeakError as error:
             if self._asked.words:
                 raise
-            raise EmptyReplyError("the chat model answered nothing that can be spoken") from error
+            if not self._calls and not self._follows_calls:
+                raise EmptyReplyError("the chat model answered nothing that can be spoken") from error
         self._clauses.close()
 
     async def _think(self, begun: str) -> None:
@@ -194,7 +205,8 @@ class Reply:
         self._meter.prompt_tokens = window.prompt_tokens
         await self._write(begun)
         with self._meter.request(RoomName.LM) as request, closing(Watch(self._limits.room_silence_s)) as watch:
-            async with aclosing(chat.reply(fitting, options.generation, self._work, begun=begun)) as answer:
+            reply = chat.reply(fitting, options.generation, self._work, begun=begun, tools=options.tools)
+            async with aclosing(reply) as answer:
                 while True:
                     try:
                         with watch:
@@ -210,6 +222,45 @@ class Reply:
                     self._meter.text_tokens += piece.tokens
                     self.made.written += piece.text
                     await self._write(piece.text)
+                    if piece.call is not None:
+                        self._call(piece.call)
+
+    def _call(self, written: FunctionCall) -> None:
+        """Report a call of a function."""
+        tools = self._asked.options.tools
+        if not tools:
+            _log.warning("the chat model calls a function where none was offered; the call is dropped")
+            return
+        reply = self._asked.reply
+        self._calls += 1
+        self.made.is_written = True  # on going on, the model is not asked again: it would call again
+        arguments_json, problem = checked_call(written, tools)
+        call_id = f"call-{reply.turn}-{reply.epoch}-{reply.part}-{self._calls}"
+        call = ToolCall(call_id, written.name, arguments_json)
+        self._needs.tell(ToolCallMade(self._needs.clock(), reply, call, problem))
+
+    @property
+    def _follows_calls(self) -> bool:
+        """Whether this part of the reply is to say what functions gave."""
+        context = self._asked.context
+        return bool(context) and context[-1].role is Role.TOOL
+
+    async def _apologise(self, error: StepAudioError) -> None:
+        """Say the apology where the model has nothing to say to what functions gave; else it is the reply's error.
+
+        After a call that went well, words said to the user before it are enough.
+        """
+        if not self._follows_calls or self._visible.text:
+            raise error
+        _log.warning("the chat model says nothing to calls of functions", extra={"reason": error.reason})
+        speech = self._asked.options.tool_speech
+        turn = list(reversed(self._asked.context))
+        turn = turn[: next((place for place, part in enumerate(turn) if part.role is Role.USER), len(turn))]
+        has_failed = any(isinstance(part.content, ToolResult) and part.content.is_error for part in turn)
+        said = (part.content for part in turn if part.role is Role.ASSISTANT and isinstance(part.content, str))
+        is_said = any(words.replace(speech.notice, "").strip() for words in said)
+        if speech.apology and (has_failed or not is_said or not isinstance(error, EmptyReplyError)):
+            await self._write(speech.apology)
 
     async def _read_context(self) -> tuple[ChatMessage, ...]:
         messages = await read_messages(self._asked.context, self._tokens_of)
@@ -314,7 +365,7 @@ class Reply:
 def _manner(effect: StartReply | ResumeReply, seed: int, start: Start, made: Made) -> Manner:
     voice = effect.options.voice
     if isinstance(effect, ResumeReply):
-        return Manner(voice, seed, start=start, made=made)
+        return Manner(voice, seed, effect.part_sample, effect.part_character, start, made)
     return Manner(voice, seed, effect.first_sample, effect.first_character, start, made)
 
 

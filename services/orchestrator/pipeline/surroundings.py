@@ -11,6 +11,7 @@ from services.orchestrator.pipeline.voices import VoiceBook
 from services.orchestrator.ports.hearing import TurnModel, VoiceActivityDetector
 from services.orchestrator.ports.rooms import Rooms
 from services.orchestrator.ports.store import SessionStore
+from services.orchestrator.ports.tools import ToolRunner
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +30,7 @@ class Surroundings:
         chance: draws seeds and waits.
         default_prompt: the system prompt where a caller chose none.
         turn_model: judges whether turns are complete; without one silence alone decides.
+        tools: runs functions that clients do not run; without it there are none.
         rations: what the sessions may spend.
     """
 
@@ -43,6 +45,7 @@ class Surroundings:
     chance: random.Random
     default_prompt: str
     turn_model: TurnModel | None = None
+    tools: ToolRunner | None = None
     rations: Rations = field(init=False)
 
     def __post_init__(self) -> None:

@@ -21,11 +21,17 @@ from collections.abc import Callable, Coroutine, Sequence
 from contextlib import aclosing
 from typing import Any, Final
 
-from services.orchestrator.conversation.options import ContextOverflow, GenerationOptions, Options
-from services.orchestrator.conversation.record import Role
-from services.orchestrator.pipeline.context import prompt_budget, split_head, turn_starts
+from services.orchestrator.conversation.options import ContextOverflow, GenerationOptions, Options, Tool
+from services.orchestrator.conversation.record import Role, ToolResult
+from services.orchestrator.pipeline.context import (
+    longest_result,
+    prompt_budget,
+    split_head,
+    turn_starts,
+    with_shorter_results,
+)
 from services.orchestrator.pipeline.limits import PipelineLimits
-from services.orchestrator.ports.rooms import ChatMessage, ChatModel, Work
+from services.orchestrator.ports.rooms import ChatMessage, ChatModel, SpeechTokens, Work
 from services.shared.errors import StepAudioError
 from services.shared.prompt.chat import SUMMARY_HEADING, SUMMARY_SYSTEM_PROMPT
 
@@ -39,7 +45,10 @@ _LONGEST_SUMMARY_TOKENS: Final = 256
 _SUMMARY_PART: Final = 8
 """A summary takes at most one part in so many of the budget."""
 
-_NAMES: Final = {Role.USER: "用户", Role.ASSISTANT: "助手"}
+_SHORTEST_RESULT: Final = 64
+"""Characters of what a function gave that are kept in any case."""
+
+_NAMES: Final = {Role.USER: "用户", Role.ASSISTANT: "助手", Role.TOOL: "函数"}
 
 _log = logging.getLogger(__name__)
 
@@ -70,6 +79,7 @@ class ContextWindow:
         self._default_prompt = default_prompt
         self._spawn = spawn
         self.prompt_tokens = 0
+        self._tools: tuple[Tool, ...] = ()
         self._budget = 0
         self._left = 0  # messages of the conversation's turns that are no longer read
         self._summary = ""
@@ -91,12 +101,13 @@ class ContextWindow:
         self._budget_changed(prompt_budget(self._chat.context_tokens, options))
         if not _sums_up(options):
             self._summary, self._summed_up = "", 0
+        self._tools = options.tools
         self._left = _at_a_turn(body, self._left)
         self.prompt_tokens = self._tokens(head, body, self._left)
         if self.prompt_tokens > self._budget:
             self._left = self._block_end(head, body)
             self.prompt_tokens = self._tokens(head, body, self._left)
-        return tuple(self._read(head, body, self._left))
+        return tuple(self._with_fitting_results(self._read(head, body, self._left)))
 
     def sum_up(self, messages: Sequence[ChatMessage], options: Options) -> None:
         """Have the block that leaves next summed up, if it is time; a reply's text is written, so the model is free.
@@ -112,12 +123,21 @@ class ContextWindow:
         if self.prompt_tokens > SUMMARY_SHARE * self._budget:
             end = self._block_end(head, body)
         block = body[self._summed_up : end]
-        if not block or not all(isinstance(message.content, str) for message in block if message.role in _NAMES):
+        if not block or any(isinstance(message.content, SpeechTokens) for message in block):
             return  # speech whose words are not there yet is summed up with them later
         while len(block) > 1 and self._chat.prompt_tokens(self._to_sum_up(block)) > self._longest_block():
             block = block[: len(block) // 2]
         self._is_writing = True
         self._spawn(self._sum_up(block))
+
+    def _with_fitting_results(self, read: list[ChatMessage]) -> list[ChatMessage]:
+        """What functions gave in the turns that stay is cut where it is too long even so."""
+        longest, fitting = longest_result(read), read
+        while longest > _SHORTEST_RESULT and self.prompt_tokens > self._budget:
+            longest //= 2
+            fitting = with_shorter_results(read, longest)
+            self.prompt_tokens = self._chat.prompt_tokens(fitting, self._tools)
+        return fitting
 
     def _budget_changed(self, budget: int) -> None:
         """With another budget the window is chosen anew; what was summed up stays so."""
@@ -129,7 +149,7 @@ class ContextWindow:
         return [*head, *summary, *body[left:]]
 
     def _tokens(self, head: Sequence[ChatMessage], body: Sequence[ChatMessage], left: int) -> int:
-        return self._chat.prompt_tokens(self._read(head, body, left))
+        return self._chat.prompt_tokens(self._read(head, body, left), self._tools)
 
     def _block_end(self, head: Sequence[ChatMessage], body: Sequence[ChatMessage]) -> int:
         """Where the window begins once a block has left: the first turn from which on there is room again."""
@@ -158,7 +178,7 @@ class ContextWindow:
     def _to_sum_up(self, block: Sequence[ChatMessage]) -> tuple[ChatMessage, ...]:
         """What is asked of the model: the summary before, and the block."""
         lines = [SUMMARY_HEADING + self._summary] * bool(self._summary)
-        lines += [f"{_NAMES[message.role]}：{message.content}" for message in block if message.role in _NAMES]
+        lines += [f"{_NAMES[message.role]}：{_words(message)}" for message in block if _words(message)]
         return ChatMessage(Role.SYSTEM, SUMMARY_SYSTEM_PROMPT), ChatMessage(Role.USER, "\n".join(lines))
 
     def _longest_block(self) -> int:
@@ -175,6 +195,13 @@ class ContextWindow:
         work = Work(slack_ms=self._limits.background_slack_ms)
         async with aclosing(self._chat.reply(self._to_sum_up(block), options, work)) as answer:
             return "".join([piece.text async for piece in answer]).strip()
+
+
+def _words(message: ChatMessage) -> str:
+    """What is summed up of a message: what was said, and what functions gave; nothing of system prompts and calls."""
+    if isinstance(message.content, ToolResult):
+        return message.content.text
+    return message.content if isinstance(message.content, str) and message.role in _NAMES else ""
 
 
 def _sums_up(options: Options) -> bool:

@@ -8,8 +8,8 @@ from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Protocol, TypeAlias
 
-from services.orchestrator.conversation.options import GenerationOptions
-from services.orchestrator.conversation.record import Role
+from services.orchestrator.conversation.options import GenerationOptions, Tool
+from services.orchestrator.conversation.record import Role, ToolCall, ToolResult
 
 Samples: TypeAlias = Any  # float32 [N], -1..1: an array, and arrays are not this module's business
 Features: TypeAlias = Any  # a float32 array that passes from one room to another
@@ -64,7 +64,24 @@ class ChatMessage:
     """One message as the chat model reads it."""
 
     role: Role
-    content: str | SpeechTokens
+    content: str | SpeechTokens | ToolCall | ToolResult
+
+
+@dataclass(frozen=True, slots=True)
+class FunctionCall:
+    """A call as the model wrote it.
+
+    Attributes:
+        name: of the function; empty where none could be read.
+        arguments_json: a JSON object.
+        problem: what is wrong with the call's form, for the model; empty where nothing is.
+        is_plain: the arguments are words, and the function's schema says what they stand for.
+    """
+
+    name: str
+    arguments_json: str
+    problem: str = ""
+    is_plain: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,14 +89,16 @@ class TextPiece:
     """A piece of a reply's text.
 
     Attributes:
-        text: whole characters, perhaps none (only with `tokens`).
+        text: whole characters, perhaps none (only with `tokens` or a call).
         tokens: that the model generated for it.
         finish_reason: "stop" or "length" with the last piece, else empty.
+        call: of a function, behind the text.
     """
 
     text: str
     tokens: int
     finish_reason: str = ""
+    call: FunctionCall | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -149,15 +168,22 @@ class ChatModel(Protocol):
     def context_tokens(self) -> int:
         """Longest prompt and reply together."""
 
-    def prompt_tokens(self, messages: Sequence[ChatMessage]) -> int:
-        """Tokens of the prompt that these messages make."""
+    def prompt_tokens(self, messages: Sequence[ChatMessage], tools: Sequence[Tool] = ()) -> int:
+        """Tokens of the prompt that these messages make, with these functions to call."""
 
     def reply(
-        self, messages: Sequence[ChatMessage], options: GenerationOptions, work: Work, *, begun: str = ""
+        self,
+        messages: Sequence[ChatMessage],
+        options: GenerationOptions,
+        work: Work,
+        *,
+        begun: str = "",
+        tools: Sequence[Tool] = (),
     ) -> AsyncGenerator[TextPiece, None]:
         """Give the assistant's next turn, as it is generated; closing it cancels.
 
-        Where it has `begun` already, what follows that text is given, perhaps nothing.
+        Where it has `begun` already, what follows that text is given, perhaps nothing. It may call functions; those
+        that are not offered too, so whoever reads it looks.
 
         Raises:
             PromptTooLongError: prompt and one token exceed the context.

@@ -18,8 +18,8 @@ from enum import StrEnum
 from functools import cache
 from typing import Any, Final, Generic, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from services.orchestrator.conversation.history import PastTurn
-from services.orchestrator.conversation.record import Origin
+from services.orchestrator.conversation.history import EndedTurn, PastTurn
+from services.orchestrator.conversation.record import Origin, ToolExchange
 from services.shared import errors
 
 IS: Final = "is"
@@ -39,6 +39,7 @@ class RecordedTurn:
     user_text: str
     agent_text: str
     request_id: str
+    tool_exchanges: tuple[ToolExchange, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +95,7 @@ class _Forms:
 
     def _make(self, kind: Any) -> _Form:
         origin = get_origin(kind)
-        if kind is PastTurn:
+        if kind in (PastTurn, EndedTurn):
             return self._past_turn()
         if origin in (Union, types.UnionType):
             return self._union(get_args(kind))
@@ -204,13 +205,15 @@ class _Forms:
         names = fields_of(RecordedTurn)
 
         def write(value: Any, hides: bool) -> Any:
-            return form.write(RecordedTurn(**{name: getattr(value, name) for name in names}), hides)
+            kept: dict[str, Any] = {name: getattr(value, name) for name in names if hasattr(value, name)}
+            return form.write(RecordedTurn(**kept), hides)
 
-        return _Form(write, form.read, lambda value: all(hasattr(value, name) for name in names))
+        read = [name for name in names if name != "tool_exchanges"]  # an open turn has none
+        return _Form(write, form.read, lambda value: all(hasattr(value, name) for name in read))
 
 
 def _is_value_class(kind: Any) -> bool:
-    return dataclasses.is_dataclass(kind) or kind is PastTurn
+    return dataclasses.is_dataclass(kind) or kind in (PastTurn, EndedTurn)
 
 
 def _is_a(kind: type) -> Callable[[Any], bool]:

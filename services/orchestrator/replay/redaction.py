@@ -24,7 +24,7 @@ from services.orchestrator.conversation.events import (
     ToolCallMade,
     Transcribed,
 )
-from services.orchestrator.conversation.options import Options, Tool
+from services.orchestrator.conversation.options import Options, Tool, ToolSpeech
 from services.orchestrator.conversation.outputs import ReplyEnded, ReplyResumed, ReplyText, Transcript
 from services.orchestrator.conversation.record import (
     Message,
@@ -67,6 +67,8 @@ OTHERS: Final = frozenset(
         (Message, "content"),
         (Options, "system_prompt"),
         (Tool, "description"),
+        (ToolSpeech, "notice"),
+        (ToolSpeech, "apology"),
         (Tool, "parameters_json"),
         (ToolCall, "arguments_json"),
         (ToolCallMade, "problem"),

@@ -1,7 +1,7 @@
 """What the observer sees and the store takes becomes metrics and traces, and nothing else changes."""
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 from opentelemetry.sdk.trace import TracerProvider
@@ -11,7 +11,7 @@ from prometheus_client import CollectorRegistry
 
 from services.orchestrator.adapters.telemetry import MeasuredSessionStore, TelemetryObserver, follow_sessions
 from services.orchestrator.conversation.events import ReplyId
-from services.orchestrator.conversation.options import Options
+from services.orchestrator.conversation.options import Options, ToolExecutor
 from services.orchestrator.conversation.record import (
     Degradation,
     FirstAudioBreakdown,
@@ -21,6 +21,9 @@ from services.orchestrator.conversation.record import (
     RoomName,
     RoomWork,
     SpeculationWork,
+    ToolCall,
+    ToolExchange,
+    ToolOutcome,
     TurnMetrics,
     TurnRecord,
 )
@@ -87,6 +90,22 @@ def test_a_turn_is_counted_with_all_its_times_and_amounts(counted: Counted) -> N
     assert counted("underrun_turns_total") == 1
     ways = ("smaller_first_chunk", "fewer_flow_steps", "no_speculation")
     assert [counted("degraded_turns_total", degradation=way) for way in ways] == [0, 1, 0]
+
+
+def test_calls_of_functions_are_counted_by_who_ran_them_and_how_they_ended(counted: Counted) -> None:
+    call = ToolCall("call-1", "weather", "{}")
+    exchanges = (
+        ToolExchange(call, ToolOutcome.TIMED_OUT, "late", ToolExecutor.HTTP_ENDPOINT, 3.0),
+        ToolExchange(call, ToolOutcome.RETURNED, "sunny", ToolExecutor.CLIENT, 0.5),
+        ToolExchange(call, ToolOutcome.FAILED, "there is no function", None, 0.0),
+    )
+    turn = replace(record(TurnMetrics()), tool_exchanges=exchanges)
+    TelemetryObserver(counted.metrics, NoTraces(), wall_offset_s=0).turn_ended("s", turn)
+    assert counted("tool_calls_total", executor="http_endpoint", outcome="timed_out") == 1
+    assert counted("tool_calls_total", executor="client", outcome="returned") == 1
+    assert counted("tool_calls_total", executor="none", outcome="invalid") == 1
+    assert counted("tool_call_seconds_sum", executor="http_endpoint") == 3.0
+    assert counted("tool_call_seconds_count", executor="client") == 1
 
 
 @dataclass(slots=True)

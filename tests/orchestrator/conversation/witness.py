@@ -72,6 +72,7 @@ class Witness:
     at_work: set[ReplyId] = field(default_factory=set)
     audible: ReplyId | None = None
     made: dict[ReplyId, str] = field(default_factory=dict)
+    finished: set[ReplyId] = field(default_factory=set)
     told: dict[ReplyId, str] = field(default_factory=dict)
     calls: dict[str, int] = field(default_factory=dict)
     ended_calls: set[str] = field(default_factory=set)
@@ -116,6 +117,8 @@ class Witness:
                     self.over = True
 
     def _event(self, event: Event) -> None:
+        if isinstance(event, ReplyMade):
+            self.finished.add(event.reply)
         if isinstance(event, ReplyMade | ReplyFailed | ReplyStopped):
             self.at_work.discard(event.reply)
         if isinstance(event, ReplyTakenUp) and not event.can_go_on:
@@ -231,6 +234,8 @@ class Witness:
             case ReplyText():
                 assert self.audible is not None
                 turn.text += output.text
+                if self.audible in self.finished and output.text == " ":
+                    return  # before the next part of the reply
                 told = self.told[self.audible] = self.told.get(self.audible, "") + output.text
                 assert self.made[self.audible].startswith(told), "text of another reply"
             case ReplyAudio():

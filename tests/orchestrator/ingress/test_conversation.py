@@ -211,7 +211,14 @@ MENDABLE = [
         "INVALID_INPUT",
         "playback_ack.played_samples",
     ),
-    (Request(tool_result=tools_pb2.ToolResult(call_id="c")), "TOOL_CALL_NOT_FOUND", "call_id"),
+    (Request(tool_result=tools_pb2.ToolResult(call_id="c")), "INVALID_INPUT", "tool_result.outcome"),
+    (Request(tool_result=tools_pb2.ToolResult(output="rain")), "INVALID_INPUT", "tool_result.call_id"),
+    (
+        Request(tool_result=tools_pb2.ToolResult(call_id="c", output="x" * 65_537)),
+        "TEXT_TOO_LONG",
+        "tool_result.output",
+    ),
+    (Request(tool_result=tools_pb2.ToolResult(call_id="c", error="x" * 4_097)), "TEXT_TOO_LONG", "tool_result.error"),
     (Request(), "INVALID_INPUT", "message"),
     (Request(audio=audio_pb2.AudioChunk(data=b"123")), "UNREADABLE_AUDIO", "audio.data"),
     (Request(audio=audio_pb2.AudioChunk()), "UNREADABLE_AUDIO", "audio.data"),
@@ -309,8 +316,8 @@ WRONG_STARTS = [
     (start(history=[chat_pb2.ChatMessage(role=chat_pb2.CHAT_ROLE_USER)]), "INVALID_INPUT", "history[0].content"),
     (
         start(history=[chat_pb2.ChatMessage(role=chat_pb2.CHAT_ROLE_ASSISTANT, tool_call=tools_pb2.ToolCall())]),
-        "INVALID_OPTION",
-        "history[0].tool_call",
+        "INVALID_INPUT",
+        "history[0].tool_call.call_id",
     ),
     (
         start(options=options_pb2.SessionOptions(voice=options_pb2.VoiceOptions(speed=float("nan")))),

@@ -62,7 +62,7 @@ WRONG: list[tuple[Any, str]] = [
 ]
 
 NOT_YET: list[tuple[Any, str]] = [
-    (Session(tools=tools_pb2.ToolSet(tools=[tools_pb2.Tool(name="clock")])), "tools"),
+    (Session(tools=tools_pb2.ToolSet(tools=[tools_pb2.Tool(name="clock")])), "tools.tools[0].description"),
     (Session(turn_taking=TurnTaking(mode=turn_taking_pb2.ENDPOINTING_MODE_TURN_MODEL)), "turn_taking.mode"),
 ]
 

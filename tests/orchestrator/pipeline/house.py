@@ -22,6 +22,7 @@ from services.orchestrator.pipeline.surroundings import Surroundings
 from services.orchestrator.pipeline.voices import VoiceBook
 from services.orchestrator.ports.hearing import FRAME_SAMPLES, TurnModel, VoiceActivityDetector
 from services.orchestrator.ports.store import StreamFormats
+from services.orchestrator.ports.tools import ToolRunner
 from services.shared.errors import StepAudioError
 from tests.fakes.hearing import LoudnessDetector
 from tests.fakes.rooms import INSTANT, FakeRooms, Paces
@@ -67,6 +68,7 @@ async def house(
     owner: str = "replica-1",
     turn_model: TurnModel | None = None,
     observer: Observer | None = None,
+    tools: ToolRunner | None = None,
     make_core: MakeCore = PureCore,
 ) -> AsyncIterator[House]:
     """A replica for the time of the block."""
@@ -85,6 +87,7 @@ async def house(
         chance=random.Random(1),
         default_prompt="",
         turn_model=turn_model,
+        tools=tools,
     )
     async with Sessions(shared, owner=owner, make_core=make_core) as sessions:
         yield House(sessions, rooms, store, detector, limits)

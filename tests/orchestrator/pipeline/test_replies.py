@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.orchestrator.conversation.effects import ResumeReply, StartReply
-from services.orchestrator.conversation.events import ReplyAudioMade, ReplyId, ReplyTakenUp, ReplyTextMade
+from services.orchestrator.conversation.events import ReplyAudioMade, ReplyId, ReplyTakenUp, ReplyTextMade, ToolCallMade
 from services.orchestrator.conversation.options import Options, VoiceOptions
 from services.orchestrator.conversation.record import Message, ReplyWork, Role
 from services.orchestrator.pipeline.limits import PipelineLimits, ReplyLimits
@@ -51,12 +51,13 @@ class Listener:
         self.taken_up: ReplyTakenUp | None = None
         self._begun_s = 0.0
 
-    def tell(self, event: ReplyTextMade | ReplyAudioMade | ReplyTakenUp) -> None:
+    def tell(self, event: ReplyTextMade | ReplyAudioMade | ReplyTakenUp | ToolCallMade) -> None:
         if isinstance(event, ReplyTakenUp):
             assert not self.text
             assert not self.audio
             self.taken_up = event
             return
+        assert not isinstance(event, ToolCallMade)
         if isinstance(event, ReplyTextMade):
             self.text.append(event.text)
             return

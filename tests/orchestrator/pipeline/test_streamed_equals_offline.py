@@ -18,8 +18,8 @@ from services.offline.rooms import PreparedVoice as OfflineVoice
 from services.offline.settings import NANO_CHECKPOINTS
 from services.offline.speaking import SpeechOptions
 from services.orchestrator.conversation.effects import StartReply
-from services.orchestrator.conversation.events import ReplyAudioMade, ReplyId, ReplyTakenUp, ReplyTextMade
-from services.orchestrator.conversation.options import GenerationOptions, Options
+from services.orchestrator.conversation.events import ReplyAudioMade, ReplyId, ReplyTakenUp, ReplyTextMade, ToolCallMade
+from services.orchestrator.conversation.options import GenerationOptions, Options, Tool
 from services.orchestrator.conversation.record import Message, Role
 from services.orchestrator.pipeline.limits import PipelineLimits, ReplyLimits
 from services.orchestrator.pipeline.made import Made
@@ -60,11 +60,17 @@ class LocalChat:
     model: ChatLm
     context_tokens: int = 4096
 
-    def prompt_tokens(self, messages: Sequence[ChatMessage]) -> int:
+    def prompt_tokens(self, messages: Sequence[ChatMessage], tools: Sequence[Tool] = ()) -> int:
         return 1
 
     async def reply(
-        self, messages: Sequence[ChatMessage], options: GenerationOptions, work: Work, *, begun: str = ""
+        self,
+        messages: Sequence[ChatMessage],
+        options: GenerationOptions,
+        work: Work,
+        *,
+        begun: str = "",
+        tools: Sequence[Tool] = (),
     ) -> AsyncGenerator[TextPiece, None]:
         read = [PromptMessage(message.role.value, str(message.content)) for message in messages]
         for text in self.model.reply(read, replace(self.model.params, seed=options.seed or 0)):
@@ -154,7 +160,7 @@ def streamed(question: str) -> tuple[str, Samples, LocalSpeech]:
             fakes.voices,
             fakes.built_in,
         )
-        told: list[ReplyTextMade | ReplyAudioMade | ReplyTakenUp] = []
+        told: list[ReplyTextMade | ReplyAudioMade | ReplyTakenUp | ToolCallMade] = []
 
         async def find_voice(voice_id: str) -> PreparedVoice:
             return made_up_voice()

@@ -20,7 +20,7 @@ from services.orchestrator.conversation.events import (
     Timer,
     Transcribed,
 )
-from services.orchestrator.conversation.history import PastTurn
+from services.orchestrator.conversation.history import EndedTurn, PastTurn
 from services.orchestrator.conversation.options import Options
 from services.orchestrator.conversation.record import Message, Origin, ReplyWork, Role
 from services.orchestrator.pipeline.core import Beginning
@@ -39,6 +39,7 @@ PLAIN: dict[Any, st.SearchStrategy[Any]] = {
     str: WORDS,
     StepAudioError: st.builds(QuotaExceededError, WORDS, limit=WORDS),
     PastTurn: st.builds(RecordedTurn, st.integers(1), st.sampled_from(Origin), WORDS, WORDS, WORDS),
+    EndedTurn: st.builds(RecordedTurn, st.integers(1), st.sampled_from(Origin), WORDS, WORDS, WORDS),
     Options: st.builds(Options, system_prompt=WORDS),
 }
 for kind, strategy in PLAIN.items():

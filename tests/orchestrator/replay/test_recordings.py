@@ -116,7 +116,7 @@ def test_the_command_says_how_each_file_went_and_accepts_what_was_meant(
     good.write_bytes(ONE.read_bytes())
     changed.write_bytes(ONE.read_bytes().replace(b'"heard_samples":', b'"heard_samples":1', 1))
     assert main([str(good)]) == 0
-    assert "275 events, as recorded" in capsys.readouterr().out
+    assert "277 events, as recorded" in capsys.readouterr().out
     assert main([str(good), str(changed)]) == 1
     assert "differs" in capsys.readouterr().out
     assert main(["--accept", str(changed)]) == 0
