@@ -2,9 +2,9 @@
 
     python -m benchmarks.capacity size  [--conversations 40] [--profile h800x8 | FILE]
     python -m benchmarks.capacity sweep [--quick]                from 10 to 100,000 conversations, each profile
-    python -m benchmarks.capacity check [--quick] [--json FILE]  measure rooms, predict, measure, compare
+    python -m benchmarks.capacity check [--quick] [--laws FILE]  measure rooms, predict, measure, compare
 
-Profiles are those of laws.py, whose GPU figures are estimates, or a file of the same form, as `check --laws FILE` writes.
+Profiles are those of laws.py, whose GPU figures are estimates, or a file of the same form (`check --laws FILE`).
 """
 
 import argparse
@@ -31,14 +31,14 @@ def main() -> None:
     parser.add_argument("--first-audio", type=float, default=Objectives().first_audio_s, help="seconds, 95 %% of turns")
     parser.add_argument("--underruns", type=float, default=Objectives().underruns, help="share of turns")
     parser.add_argument("--quick", action="store_true")
-    parser.add_argument("--json", type=Path)
+    parser.add_argument("--laws", type=Path, help="of `check`: also write the measured laws to this file")
     chosen = parser.parse_args()
     objectives = Objectives(chosen.first_audio, chosen.underruns)
     if chosen.command == "check":
         from benchmarks.capacity.check import check  # the rooms' packages are needed for this one alone
 
         print(machine())
-        print(check(quick=chosen.quick, json_file=chosen.json))
+        print(check(quick=chosen.quick, laws_file=chosen.laws))
     elif chosen.command == "size":
         print(answers([size(profile(chosen.profile), chosen.conversations, objectives)]))
     else:

@@ -112,8 +112,8 @@ class Deployment:
 
 # One chat step is 264 GB of weights over the GPUs' bandwidth at 0.65 of its peak, one speech step 7.1 GB likewise; a
 # sequence adds its KV cache: 2000 tokens of 352 KiB, 500 of 32 KiB. Prompts are bound by arithmetic: 2 FLOP a weight
-# and token at 0.4 of the dense bf16 peak. The vocoder's line goes through the published anchors of one L20, 196 ms to the
-# first chunk of one stream and 531 ms of four (Triton, DiT of comparable size), of which an H800 is taken to need half.
+# and token at 0.4 of the dense bf16 peak. The vocoder's line goes through the published anchors of one L20, 196 ms to
+# the first chunk of one stream and 531 ms of four (Triton, DiT of like size), of which an H800 is taken to need half.
 H800X8: Final = Deployment(
     "h800x8",
     "helm/stepaudio/values/h800x8.yaml: bandwidth and published anchors",
