@@ -1,7 +1,7 @@
 """How many servers conversations need, and whether that can be believed.
 
     python -m benchmarks.capacity size  [--conversations 40] [--profile h800x8 | FILE]
-    python -m benchmarks.capacity sweep [--quick]                from 10 to 100,000 conversations, each profile
+    python -m benchmarks.capacity sweep [--quick]                from 10 to 100,000 conversations
     python -m benchmarks.capacity check [--quick] [--laws FILE]  measure rooms, predict, measure, compare
 
 Profiles are those of laws.py, whose GPU figures are estimates, or a file of the same form (`check --laws FILE`).
@@ -16,9 +16,9 @@ from benchmarks.capacity.laws import DEPLOYMENTS, POOLS, Deployment, read_deploy
 from benchmarks.capacity.sizing import Objectives, Size, delays_ms, run, scaled, size
 from benchmarks.report import machine, percentile, table
 
-DIRECT: Final = 1000
-"""Conversations up to which servers are searched for; above, those of this many are scaled and held against it."""
-SWEEP: Final = (10, 40, 100, 400, 1000, 10_000, 100_000)
+DIRECT: Final = 400
+"""Conversations up to which servers are searched for; above, those of the number before are scaled and tried."""
+SWEEP: Final = (10, 40, 100, 400, 10_000, 100_000)
 QUICK_SWEEP: Final = (10, 100, 2000)
 
 
@@ -42,9 +42,7 @@ def main() -> None:
     elif chosen.command == "size":
         print(answers([size(profile(chosen.profile), chosen.conversations, objectives)]))
     else:
-        for deployment in DEPLOYMENTS.values():
-            print(f"\n{deployment.name} ({deployment.source})\n")
-            print(sweep(deployment, QUICK_SWEEP if chosen.quick else SWEEP, objectives))
+        print(sweep(profile(chosen.profile), QUICK_SWEEP if chosen.quick else SWEEP, objectives))
 
 
 def profile(name: str) -> Deployment:
@@ -62,7 +60,7 @@ def sweep(deployment: Deployment, numbers: tuple[int, ...], objectives: Objectiv
         else:
             larger = scaled(found[-1], number)
             found.append(Size(number, larger, run(larger, number)))
-        print(f"{number} conversations: {time.perf_counter() - started_s:.0f} s", flush=True)
+        print(f"{answers(found[-1:])}\n({time.perf_counter() - started_s:.0f} s)", flush=True)
     return answers(found)
 
 

@@ -53,8 +53,8 @@ class UnreachableError(Exception):
 
 def run(deployment: Deployment, conversations: int) -> Seen:
     """Simulate everyday turns for as long as tells something of rare events."""
-    seconds = min(600.0, max(40.0, 12.0 * ENOUGH_TURNS / conversations))
-    return simulate(deployment, conversations, everyday_turn, habits=Habits(), seconds=seconds, warm_up_s=30.0)
+    seconds = min(600.0, max(15.0, 12.0 * ENOUGH_TURNS / conversations))
+    return simulate(deployment, conversations, everyday_turn, habits=Habits(), seconds=seconds, warm_up_s=20.0)
 
 
 def size(
