@@ -52,14 +52,15 @@ def _run(folder: Path, question: Path) -> dict[str, Any]:
     resources = render()
     pods = Pods(resources, folder / "play")
     kept = folder / "roots"
-    for root in (roots.TOOLS, roots.PYTHON, roots.redis(pods.store_image)):
+    bases = (roots.PYTHON, roots.redis(pods.store_image))
+    for root in (roots.TOOLS, *bases):
         say(f"root {root.name}: {'made' if roots.make(root, kept) else 'kept'}")
     pip = packages.read_pip_settings(folder / "pip")
     seen = {ROOT: "/src", kept: "/roots", pods.folder: "/play", pip.folder: packages.PLACE}
     seen |= {one: str(one) for one in pip.local}
     roots_s = time.monotonic() - started_s
     with Engine(roots.TOOLS.path(kept), seen=seen, log=folder / "engine.log") as engine:
-        images = build_images(engine, pods.images, pip, bases=(roots.PYTHON, roots.redis(pods.store_image)), logs=folder)
+        images = build_images(engine, pods.images, pip, bases=bases, logs=folder)
         for image in images:
             say(f"image {image['image']}: {image['size_mb']} MB, {image['build_s']} s")
         with pods.playing(engine):

@@ -1,12 +1,12 @@
 """From the rendered chart to what `podman kube play` runs, and what the kubelet would ask of it. Changes nothing else.
 
-    ConfigMap, Deployment                       as rendered, without probes
-    StatefulSet                                 the Pods and claims that its controller would make
-    Secret                                      given by the caller, as the chart renders none
-    Service                                     its names become aliases of the pods that it selects, in podman's network
-    startup and readiness probes                asked by probes.py, as podman knows no gRPC probe
-    lifecycle hooks                             no container engine has them: left out, and listed
-    NetworkPolicy, PodDisruptionBudget, ...     have nobody here who acts on them: left out, and listed
+ConfigMap, Deployment                       as rendered, without probes
+StatefulSet                                 the Pods and claims that its controller would make
+Secret                                      given by the caller, as the chart renders none
+Service                                     its names become aliases of its pods in podman's network
+startup and readiness probes                asked by probes.py, as podman knows no gRPC probe
+lifecycle hooks                             no container engine has them: left out, and listed
+NetworkPolicy, PodDisruptionBudget, ...     have nobody here who acts on them: left out, and listed
 """
 
 import copy
@@ -116,7 +116,9 @@ def _take_probes(containers: Iterable[Resource], pod: str) -> tuple[list[Probe],
 def _probe(asked: Resource, container: Resource, name: str, *, patience_s: float) -> Probe:
     if "exec" in asked:
         return Probe("exec", name, tuple(asked["exec"]["command"]), 0, "", patience_s)
-    (kind,) = asked.keys() & {"grpc", "httpGet"}
+    kind = next((one for one in ("grpc", "httpGet") if one in asked), None)
+    if kind is None:
+        raise ValueError(f"{name}: a readiness probe is of kind exec, grpc or httpGet here, not {sorted(asked)}")
     port = asked[kind]["port"]
     if isinstance(port, str):
         port = next(one["containerPort"] for one in container["ports"] if one["name"] == port)

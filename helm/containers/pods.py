@@ -88,7 +88,9 @@ class Pods:
             os.unlink(self.folder / "secrets.yaml")
             for play in self.plan.plays:
                 begun.append(play)
-                network = ",".join([f"{_NETWORK}:alias={play.aliases[0]}", *(f"alias={one}" for one in play.aliases[1:])])
+                network = ",".join(
+                    [f"{_NETWORK}:alias={play.aliases[0]}", *(f"alias={one}" for one in play.aliases[1:])]
+                )
                 path = self._write(play.pod, play.documents)
                 engine.podman("kube", "play", f"--network={network}", path, timeout_s=_PLAY_S)
             yield
@@ -182,7 +184,9 @@ class Pods:
         texts = []
         for play in self.plan.plays:
             try:
-                texts.append(f"--- {play.pod}\n{engine.podman('pod', 'logs', '--tail=15', play.pod, timeout_s=_TRY_S, errors_too=True)}")
+                texts.append(
+                    f"--- {play.pod}\n{engine.podman('pod', 'logs', '--tail=15', play.pod, timeout_s=_TRY_S, errors_too=True)}"
+                )
             except EngineError as error:
                 texts.append(str(error))
         return "\n".join(texts)

@@ -51,7 +51,18 @@ class Root:
 TOOLS: Final = Root(
     "tools",
     "trixie",
-    ("podman", "crun", "netavark", "aardvark-dns", "nftables", "iproute2", "mount", "hostname", "catatonit", "ca-certificates"),
+    (
+        "podman",
+        "crun",
+        "netavark",
+        "aardvark-dns",
+        "nftables",
+        "iproute2",
+        "mount",
+        "hostname",
+        "catatonit",
+        "ca-certificates",
+    ),
 )
 PYTHON: Final = Root(
     "python",
