@@ -4,7 +4,6 @@ import base64
 import dataclasses
 import hashlib
 import json
-import os
 import secrets
 import subprocess
 import sys
@@ -80,28 +79,24 @@ class Pods:
         Raises:
             EngineError: podman does not take a manifest, or a container does not start.
         """
+        self._clear(engine)  # of what a run that was killed has left
         engine.podman("network", "create", "--internal", _NETWORK, timeout_s=_TRY_S)
         begun: list[Play] = []
         try:
-            secret = self._write("secrets", self._secrets())
-            engine.podman("kube", "play", secret, timeout_s=_PLAY_S)
-            os.unlink(self.folder / "secrets.yaml")
+            engine.podman("kube", "play", self._write("secrets", self._secrets()), timeout_s=_PLAY_S)
             for play in self.plan.plays:
                 begun.append(play)
-                network = ",".join(
-                    [f"{_NETWORK}:alias={play.aliases[0]}", *(f"alias={one}" for one in play.aliases[1:])]
-                )
+                network = f"{_NETWORK}:{','.join(f'alias={name}' for name in play.aliases)}"
                 path = self._write(play.pod, play.documents)
                 engine.podman("kube", "play", f"--network={network}", path, timeout_s=_PLAY_S)
             yield
         finally:
+            (self.folder / "secrets.yaml").unlink(missing_ok=True)
             for play in begun:
                 started_s = time.monotonic()
                 engine.podman("kube", "down", f"/play/{play.pod}.yaml", timeout_s=_STOP_S)
                 self.stops[play.component] = round(time.monotonic() - started_s, 1)
-            engine.podman("volume", "rm", "--all", "--force", timeout_s=_TRY_S)
-            engine.podman("secret", "rm", "--all", timeout_s=_TRY_S)
-            engine.podman("network", "rm", "--force", _NETWORK, timeout_s=_TRY_S)
+            self._clear(engine)
 
     def wait(self, engine: Engine) -> list[dict[str, Any]]:
         """Ask all probes, and each room for an inference, until all is well.
@@ -162,6 +157,12 @@ class Pods:
         (play,) = (one for one in self.plan.plays if one.component == "orchestrator")
         return f"{self._address(engine, play)}:{_API_PORT}"
 
+    def _clear(self, engine: Engine) -> None:
+        engine.podman("pod", "rm", "--all", "--force", timeout_s=_STOP_S)
+        engine.podman("volume", "rm", "--all", "--force", timeout_s=_TRY_S)
+        engine.podman("secret", "rm", "--all", timeout_s=_TRY_S)
+        engine.podman("network", "rm", "--force", _NETWORK, timeout_s=_TRY_S)
+
     def _address(self, engine: Engine, play: Play) -> str:
         (infra,) = (one["InfraContainerID"] for one in engine.inspect("pod", "inspect", play.pod))
         (found,) = engine.inspect("container", "inspect", infra)
@@ -184,11 +185,10 @@ class Pods:
         texts = []
         for play in self.plan.plays:
             try:
-                texts.append(
-                    f"--- {play.pod}\n{engine.podman('pod', 'logs', '--tail=15', play.pod, timeout_s=_TRY_S, errors_too=True)}"
-                )
+                last = engine.podman("pod", "logs", "--tail=15", play.pod, timeout_s=_TRY_S, errors_too=True)
             except EngineError as error:
-                texts.append(str(error))
+                last = str(error)
+            texts.append(f"--- {play.pod}\n{last}")
         return "\n".join(texts)
 
     def _secrets(self) -> list[Resource]:

@@ -16,11 +16,13 @@ from tests.helm.manifests import named
 
 pytestmark = pytest.mark.integration
 
+Rendered = tuple[Resource, ...]
+
 WORKLOADS = ("lm", "orchestrator", "redis", "tokenizer", "tts", "vocoder")
 
 
 @pytest.fixture(scope="module")
-def rendered(chart: Chart) -> tuple[Resource, ...]:
+def rendered(chart: Chart) -> Rendered:
     """Preset nano as it is installed on one machine: without TLS."""
     plain = ("--set", "api.tls.enabled=false", "--set", "redis.tls.enabled=false")
     done = chart.template(*chart.values_arguments("nano"), *plain)
@@ -29,21 +31,19 @@ def rendered(chart: Chart) -> tuple[Resource, ...]:
 
 
 @pytest.fixture(scope="module")
-def plan(rendered: tuple[Resource, ...]) -> manifests.Plan:
+def plan(rendered: Rendered) -> manifests.Plan:
     """What is played of it."""
     return manifests.plan(rendered)
 
 
-def test_every_workload_of_nano_is_played_and_nothing_is_changed(rendered: tuple[Resource, ...]) -> None:
+def test_every_workload_of_nano_is_played_and_nothing_is_changed(rendered: Rendered) -> None:
     before = copy.deepcopy(rendered)
     played = manifests.plan(rendered)
     assert rendered == before
     assert sorted(play.component for play in played.plays) == list(WORKLOADS)
 
 
-def test_a_deployment_is_played_as_rendered_but_for_what_is_listed(
-    rendered: tuple[Resource, ...], plan: manifests.Plan
-) -> None:
+def test_a_deployment_is_played_as_rendered_but_for_what_is_listed(rendered: Rendered, plan: manifests.Plan) -> None:
     (play,) = (one for one in plan.plays if one.component == "lm")
     (played,) = play.documents
     expected = copy.deepcopy(named(rendered, "Deployment", f"{RELEASE}-lm"))
@@ -55,7 +55,7 @@ def test_a_deployment_is_played_as_rendered_but_for_what_is_listed(
 
 
 def test_a_stateful_set_becomes_the_pod_and_the_claim_of_its_controller(
-    rendered: tuple[Resource, ...], plan: manifests.Plan
+    rendered: Rendered, plan: manifests.Plan
 ) -> None:
     (play,) = (one for one in plan.plays if one.component == "redis")
     scripts, claim, pod = play.documents
@@ -68,9 +68,7 @@ def test_a_stateful_set_becomes_the_pod_and_the_claim_of_its_controller(
     assert pod["metadata"]["labels"] == template["metadata"]["labels"]
 
 
-def test_every_name_that_the_orchestrator_calls_is_some_pods_alias(
-    rendered: tuple[Resource, ...], plan: manifests.Plan
-) -> None:
+def test_every_name_that_the_orchestrator_calls_is_some_pods_alias(rendered: Rendered, plan: manifests.Plan) -> None:
     pod = named(rendered, "Deployment", f"{RELEASE}-orchestrator")["spec"]["template"]["spec"]
     (container,) = pod["containers"]
     text = " ".join(one.get("value", "") for one in container["env"])
@@ -95,14 +93,14 @@ def test_what_has_no_effect_here_is_listed(plan: manifests.Plan) -> None:
     assert plan.unused_kinds == ("NetworkPolicy", "PodDisruptionBudget", "ServiceAccount")
 
 
-def test_several_replicas_are_refused_and_not_played_as_one(rendered: tuple[Resource, ...]) -> None:
+def test_several_replicas_are_refused_and_not_played_as_one(rendered: Rendered) -> None:
     resources = copy.deepcopy(rendered)
     named(resources, "Deployment", f"{RELEASE}-lm")["spec"]["replicas"] = 2
     with pytest.raises(ValueError, match=f"Deployment/{RELEASE}-lm has 2 replicas"):
         manifests.plan(resources)
 
 
-def test_a_probe_that_nobody_here_can_ask_is_refused(rendered: tuple[Resource, ...]) -> None:
+def test_a_probe_that_nobody_here_can_ask_is_refused(rendered: Rendered) -> None:
     resources = copy.deepcopy(rendered)
     (container,) = named(resources, "Deployment", f"{RELEASE}-tts")["spec"]["template"]["spec"]["containers"]
     container["readinessProbe"] = {"tcpSocket": {"port": 8001}, "periodSeconds": 5}
