@@ -9,6 +9,7 @@ and the machine's own way to packages of Debian and Python.
 
 import argparse
 import json
+import signal
 import subprocess
 import sys
 import time
@@ -37,6 +38,7 @@ def main() -> int:
     parser.add_argument("--question", type=Path, default=_QUESTION, help="the recording that is asked")
     chosen = parser.parse_args()
     folder: Path = chosen.folder.resolve()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # ends as an error does: everything is taken down
     try:
         result = _run(folder, chosen.question.resolve())
     except (EngineError, subprocess.SubprocessError, ValueError) as error:

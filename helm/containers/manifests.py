@@ -4,12 +4,14 @@ ConfigMap, Deployment                       as rendered, without probes
 StatefulSet                                 the Pods and claims that its controller would make
 Secret                                      given by the caller, as the chart renders none
 Service                                     its names become aliases of its pods in podman's network
+$(NAME) in a variable                       the value of the variable NAME, as podman leaves it as it stands
 startup and readiness probes                asked by probes.py, as podman knows no gRPC probe
 lifecycle hooks                             no container engine has them: left out, and listed
 NetworkPolicy, PodDisruptionBudget, ...     have nobody here who acts on them: left out, and listed
 """
 
 import copy
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -17,6 +19,7 @@ from typing import Any, Final
 Resource = dict[str, Any]  # a manifest is whatever Kubernetes takes
 
 _PROBES: Final = ("startupProbe", "readinessProbe", "livenessProbe")
+_REFERENCE: Final = re.compile(r"\$\(([A-Z_]+)\)")
 _USED: Final = ("ConfigMap", "Deployment", "StatefulSet", "Service")
 
 
@@ -68,11 +71,12 @@ class Plan:
     unused_fields: tuple[str, ...]
 
 
-def plan(resources: Sequence[Resource]) -> Plan:
+def plan(resources: Sequence[Resource], *, secrets: Mapping[tuple[str, str], str]) -> Plan:
     """Turn the rendered chart into pods.
 
     Args:
         resources: all that `helm template` writes. They are not changed.
+        secrets: name of a Secret and key to its value.
 
     Raises:
         ValueError: a workload asks for something that is not bridged here, such as several replicas.
@@ -89,6 +93,8 @@ def plan(resources: Sequence[Resource]) -> Plan:
         workload = copy.deepcopy(one)
         pod = f"{name}-pod" if one["kind"] == "Deployment" else f"{name}-0"
         probes, dropped = _take_probes(workload["spec"]["template"]["spec"]["containers"], pod)
+        for container in workload["spec"]["template"]["spec"]["containers"]:
+            _write_out(container.get("env", ()), secrets)
         fields += [f"{one['kind']}/{name}: {field}" for field in dropped]
         needed = [found for found in maps if found["metadata"]["name"] in _config_maps(workload)]
         made = [workload] if one["kind"] == "Deployment" else _pod_of(workload, pod)
@@ -111,6 +117,17 @@ def _take_probes(containers: Iterable[Resource], pod: str) -> tuple[list[Probe],
             if container.pop(field, None) is not None:
                 dropped.append(field)
     return probes, dropped
+
+
+def _write_out(env: Iterable[Resource], secrets: Mapping[tuple[str, str], str]) -> None:
+    """Put the value of an earlier variable in the place of its $(NAME)."""
+    known: dict[str, str] = {}
+    for one in env:
+        if "value" in one:
+            one["value"] = _REFERENCE.sub(lambda found: known.get(found[1], found[0]), one["value"])
+            known[one["name"]] = one["value"]
+        elif reference := one["valueFrom"].get("secretKeyRef"):
+            known[one["name"]] = secrets[reference["name"], reference["key"]]
 
 
 def _probe(asked: Resource, container: Resource, name: str, *, patience_s: float) -> Probe:

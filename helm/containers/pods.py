@@ -55,9 +55,14 @@ class Pods:
     """
 
     def __init__(self, resources: Sequence[Resource], folder: Path) -> None:
-        self.plan = plan(resources)
         self.folder = folder
         self.token = secrets.token_hex(32)
+        digest = hashlib.sha256(self.token.encode()).hexdigest()
+        self._secrets = {
+            ("stepaudio-credentials", "credentials.json"): json.dumps({"tokens": {digest: "first-tenant"}}),
+            ("stepaudio-redis", "password"): secrets.token_hex(32),
+        }  # what docs/operations.md has the installer make
+        self.plan = plan(resources, secrets=self._secrets)
         self.stops: dict[str, float] = {}
         folder.mkdir(parents=True, exist_ok=True)
 
@@ -83,7 +88,12 @@ class Pods:
         engine.podman("network", "create", "--internal", _NETWORK, timeout_s=_TRY_S)
         begun: list[Play] = []
         try:
-            engine.podman("kube", "play", self._write("secrets", self._secrets()), timeout_s=_PLAY_S)
+            engine.podman(
+                "kube",
+                "play",
+                self._write("secrets", [_secret(*one) for one in self._secrets.items()]),
+                timeout_s=_PLAY_S,
+            )
             for play in self.plan.plays:
                 begun.append(play)
                 network = f"{_NETWORK}:{','.join(f'alias={name}' for name in play.aliases)}"
@@ -191,15 +201,6 @@ class Pods:
             texts.append(f"--- {play.pod}\n{last}")
         return "\n".join(texts)
 
-    def _secrets(self) -> list[Resource]:
-        """What docs/operations.md has the installer make."""
-        digest = hashlib.sha256(self.token.encode()).hexdigest()
-        credentials = json.dumps({"tokens": {digest: "first-tenant"}})
-        return [
-            _secret("stepaudio-credentials", "credentials.json", credentials),
-            _secret("stepaudio-redis", "password", secrets.token_hex(32)),
-        ]
-
     def _write(self, name: str, documents: Sequence[Resource]) -> str:
         path = self.folder / f"{name}.yaml"
         path.touch(mode=0o600)
@@ -207,7 +208,8 @@ class Pods:
         return f"/play/{path.name}"
 
 
-def _secret(name: str, key: str, value: str) -> Resource:
+def _secret(place: tuple[str, str], value: str) -> Resource:
+    name, key = place
     metadata = {"name": name, "namespace": NAMESPACE}
     data = {key: base64.b64encode(value.encode()).decode()}
     return {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "type": "Opaque", "data": data}

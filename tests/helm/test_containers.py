@@ -18,6 +18,7 @@ pytestmark = pytest.mark.integration
 
 Rendered = tuple[Resource, ...]
 
+SECRETS = {("stepaudio-redis", "password"): "secret"}
 WORKLOADS = ("lm", "orchestrator", "redis", "tokenizer", "tts", "vocoder")
 
 
@@ -33,12 +34,12 @@ def rendered(chart: Chart) -> Rendered:
 @pytest.fixture(scope="module")
 def plan(rendered: Rendered) -> manifests.Plan:
     """What is played of it."""
-    return manifests.plan(rendered)
+    return manifests.plan(rendered, secrets=SECRETS)
 
 
 def test_every_workload_of_nano_is_played_and_nothing_is_changed(rendered: Rendered) -> None:
     before = copy.deepcopy(rendered)
-    played = manifests.plan(rendered)
+    played = manifests.plan(rendered, secrets=SECRETS)
     assert rendered == before
     assert sorted(play.component for play in played.plays) == list(WORKLOADS)
 
@@ -79,6 +80,13 @@ def test_every_name_that_the_orchestrator_calls_is_some_pods_alias(rendered: Ren
     assert len(aliases) == len(set(aliases)), "no name means two pods"
 
 
+def test_the_stores_password_is_written_out_where_the_kubelet_would(plan: manifests.Plan) -> None:
+    (play,) = (one for one in plan.plays if one.component == "orchestrator")
+    (container,) = play.documents[-1]["spec"]["template"]["spec"]["containers"]
+    (url,) = (one["value"] for one in container["env"] if one["name"] == "STEPAUDIO_REDIS_URL")
+    assert url == f"redis://:secret@{RELEASE}-redis-0.{RELEASE}-redis.{NAMESPACE}.svc:6379"
+
+
 def test_the_probes_that_are_asked_are_the_charts(plan: manifests.Plan) -> None:
     probes = {play.component: play.probes for play in plan.plays}
     (room,), (orchestrator,), (store,) = probes["lm"], probes["orchestrator"], probes["redis"]
@@ -97,7 +105,7 @@ def test_several_replicas_are_refused_and_not_played_as_one(rendered: Rendered) 
     resources = copy.deepcopy(rendered)
     named(resources, "Deployment", f"{RELEASE}-lm")["spec"]["replicas"] = 2
     with pytest.raises(ValueError, match=f"Deployment/{RELEASE}-lm has 2 replicas"):
-        manifests.plan(resources)
+        manifests.plan(resources, secrets=SECRETS)
 
 
 def test_a_probe_that_nobody_here_can_ask_is_refused(rendered: Rendered) -> None:
@@ -105,7 +113,7 @@ def test_a_probe_that_nobody_here_can_ask_is_refused(rendered: Rendered) -> None
     (container,) = named(resources, "Deployment", f"{RELEASE}-tts")["spec"]["template"]["spec"]["containers"]
     container["readinessProbe"] = {"tcpSocket": {"port": 8001}, "periodSeconds": 5}
     with pytest.raises(ValueError, match=f"{RELEASE}-tts-pod-triton.*tcpSocket"):
-        manifests.plan(resources)
+        manifests.plan(resources, secrets=SECRETS)
 
 
 def test_the_stand_in_has_the_name_of_the_base_that_is_baked() -> None:
