@@ -88,12 +88,8 @@ class Pods:
         engine.podman("network", "create", "--internal", _NETWORK, timeout_s=_TRY_S)
         begun: list[Play] = []
         try:
-            engine.podman(
-                "kube",
-                "play",
-                self._write("secrets", [_secret(*one) for one in self._secrets.items()]),
-                timeout_s=_PLAY_S,
-            )
+            given = self._write("secrets", [_secret(*one) for one in self._secrets.items()])
+            engine.podman("kube", "play", given, timeout_s=_PLAY_S)
             for play in self.plan.plays:
                 begun.append(play)
                 network = f"{_NETWORK}:{','.join(f'alias={name}' for name in play.aliases)}"
