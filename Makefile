@@ -98,6 +98,16 @@ bench: setup ## measure every figure of the README (about 40 minutes)
 	$(BIN)/pip install --quiet --constraint requirements.lock --editable '.[judge]'
 	$(BIN)/python -m benchmarks
 
+.PHONY: fullsize-check
+fullsize-check: setup ## drive random weights of the public sizes through loaders, exports and servers (minutes, 10 GiB)
+	$(BIN)/pip install --quiet --constraint requirements.lock --editable '.[engine]'
+	$(BIN)/python -m benchmarks.fullsize
+
+.PHONY: gpu
+gpu: setup ## measure the rooms on this machine's GPU, engine beside engine; docs/gpu.md
+	$(BIN)/pip install --quiet --constraint requirements.lock --editable '.[engine]'
+	$(BIN)/python -m benchmarks.gpu
+
 .PHONY: lock
 lock: setup ## resolve pyproject.toml into requirements.lock again
 	$(BIN)/uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 --no-header --no-annotate --output-file requirements.lock

@@ -11,8 +11,14 @@ BENCHMARKS = (
     "rooms_over_triton",
     "nano_version0",
     "first_audio",
+    "wire_speech",
     "orchestrator",
+    "context_window",
+    "deadlines",
     "load",
+    "failover",
+    "rollout",
+    "barge_in",
     "nano",
 )
 

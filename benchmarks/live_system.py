@@ -22,7 +22,7 @@ REPLICA: Final = "replica"
 """The process that serves callers: a worker of Ray's, which Serve starts again."""
 _REPLICA_TITLE: Final = b"ray::ServeReplica"
 _LAUNCHER: Final = (sys.executable, "-m", "services.local")
-_COMMAND_TIMEOUT_S: Final = 200.0
+_COMMAND_TIMEOUT_S: Final = 300.0
 
 
 @dataclass(frozen=True)

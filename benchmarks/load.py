@@ -3,7 +3,9 @@
     python -m benchmarks.load [--minutes 10] [--sessions 20] [--quick] [--json FILE]
 
 Callers speak and listen in real time, in frames of 20 ms, and hold one conversation of a minute after another. The
-server is the real one over stub rooms, see stub_server.py.
+server is the real one over stub rooms, see stub_server.py; memory is that of its process, without the callers'. How it
+grows is told of the time after the first quarter, when caches and pools are full. A session's memory is what twice as
+many callers take more, in fresh servers.
 
 A reply's ticks begin with its first frame; a frame that comes after its tick is late, and one that is later than 20 ms
 has missed it. Beside it stands how late the event loops of server and callers kept their own ticks of 20 ms: what the
@@ -29,6 +31,9 @@ SAMPLE_S: Final = 2.0
 SETTLING: Final = 0.25
 """Of all samples of memory: while caches and pools fill."""
 
+SESSION_S: Final = 30.0
+SESSION_MIB: Final = 2.0
+
 Memory = list[tuple[float, float]]
 
 
@@ -43,11 +48,19 @@ def main() -> None:
     print(machine())
     minutes = QUICK_MINUTES if arguments.quick else arguments.minutes
     told, memory, loop_lag_s = asyncio.run(measure(arguments.sessions, 60 * minutes))
+    session_mib = asyncio.run(measure_session(arguments.sessions))
     print(report(told, memory, loop_lag_s))
+    print(f"\na session takes {session_mib:.2f} MiB; at most {SESSION_MIB:g} are wanted")
     for error in told.errors[:5]:
         print(f"error: {error}")
     if arguments.json:
-        found = {"late_s": told.late_s, "memory_s_mib": memory, "loop_lag_s": loop_lag_s, "errors": told.errors}
+        found = {
+            "late_s": told.late_s,
+            "memory_s_mib": memory,
+            "session_mib": session_mib,
+            "loop_lag_s": loop_lag_s,
+            "errors": told.errors,
+        }
         arguments.json.write_text(json.dumps(found) + "\n")
 
 
@@ -65,6 +78,20 @@ async def measure(sessions: int, seconds: float) -> tuple[Told, Memory, list[flo
         sampling.cancel()
         found = await server.finish()
     return whole, memory, found["loop_lag_s"]
+
+
+async def measure_session(sessions: int) -> float:
+    """MiB of a session: the difference between so many and twice as many, each in a server of its own."""
+    sizes = []
+    for count in (sessions, 2 * sessions):
+        memory: Memory = []
+        async with server_process("loudness") as server:
+            sampling = asyncio.create_task(sample_memory(server, memory))
+            async with callers(server, count, Manner.TURNS, seconds=SESSION_S):
+                pass
+            sampling.cancel()
+        sizes.append(max(size for _, size in memory))
+    return (sizes[1] - sizes[0]) / sessions
 
 
 async def sample_memory(server: ServerProcess, memory: Memory) -> None:

@@ -7,6 +7,8 @@ scripted   the real API server and sessions over rooms and a store that only kee
 silero     the same with the real detector of voice activity
 loudness   the same with what is loud taken for speech
 
+All run on uvloop, as the product does.
+
 It runs until its input ends. Whoever started it reads its processor time and memory from outside.
 """
 
@@ -22,11 +24,12 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 import grpc
+import uvloop
 
 from protos.gen.stepaudio.v1 import audio_pb2, conversation_pb2, conversation_pb2_grpc, events_pb2
 from services.orchestrator.adapters.silero import SileroDetector
 from services.orchestrator.conversation.events import ReplyId
-from services.orchestrator.conversation.options import GenerationOptions, Options, VoiceOptions
+from services.orchestrator.conversation.options import GenerationOptions, Options, Tool, VoiceOptions
 from services.orchestrator.ingress.auth import Admissions, TenantLimits, Tenants
 from services.orchestrator.ingress.calls import CallInterceptor
 from services.orchestrator.ingress.conversation_service import ConversationService
@@ -47,6 +50,7 @@ from services.orchestrator.pipeline.surroundings import Surroundings
 from services.orchestrator.pipeline.voices import VoiceBook
 from services.orchestrator.ports.hearing import VoiceActivityDetector
 from services.orchestrator.ports.rooms import ChatMessage, TextPiece, Work
+from services.orchestrator.ports.store import SessionStore, VoiceStore
 from tests.fakes.hearing import LoudnessDetector, ScriptedDetector
 from tests.fakes.rooms import OUTPUT_RATE_HZ, FakeChatModel, FakeRoom, FakeRooms, Pace, Paces
 from tests.fakes.store import FakeSessionStore, FakeVoiceStore
@@ -107,12 +111,18 @@ class TimedChatModel(FakeChatModel):
         self._measured = measured
 
     async def reply(
-        self, messages: Sequence[ChatMessage], options: GenerationOptions, work: Work
+        self,
+        messages: Sequence[ChatMessage],
+        options: GenerationOptions,
+        work: Work,
+        *,
+        begun: str = "",
+        tools: Sequence[Tool] = (),
     ) -> AsyncGenerator[TextPiece, None]:
         """See the port."""
         decided_s = self._measured.decided_s.pop((work.session, work.turn))
         self._measured.first_request_s.append(time.perf_counter() - decided_s)
-        async for piece in super().reply(messages, options, work):
+        async for piece in super().reply(messages, options, work, begun=begun, tools=tools):
             yield piece
 
 
@@ -182,12 +192,12 @@ async def start_stub(stack: AsyncExitStack, measured: Measured, kind: str) -> in
     calls = CallInterceptor(Tenants(), Admissions(TenantLimits()), Faults())
     server = ApiServer(services(shared, sessions, store, voices), calls, Transport())
     stack.push_async_callback(server.stop, 0.0)
-    forgetting = asyncio.create_task(forget(rooms, detector))
+    forgetting = asyncio.create_task(forget(rooms, detector, store))
     stack.callback(forgetting.cancel)
     return await server.start()
 
 
-def services(shared: Surroundings, sessions: Sessions, store: FakeSessionStore, voices: FakeVoiceStore) -> Services:
+def services(shared: Surroundings, sessions: Sessions, store: SessionStore, voices: VoiceStore) -> Services:
     """All four, as a replica has them."""
     options = Options(
         voice=VoiceOptions(voice_id=shared.rooms.built_in.default_name),
@@ -217,10 +227,12 @@ def services(shared: Surroundings, sessions: Sessions, store: FakeSessionStore, 
     )
 
 
-async def forget(rooms: FakeRooms, detector: VoiceActivityDetector) -> None:
+async def forget(rooms: FakeRooms, detector: VoiceActivityDetector, store: FakeSessionStore | None = None) -> None:
     """The fakes write down all that they see, for tests; here that would be a leak of the benchmark's own."""
     while True:
         await asyncio.sleep(FORGET_S)
+        if store is not None:
+            store.forget_gone()
         rooms.chat.asked.clear()
         rooms.chat.heard.clear()
         rooms.speech.spoken.clear()
@@ -232,4 +244,4 @@ async def forget(rooms: FakeRooms, detector: VoiceActivityDetector) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(serve(sys.argv[1]))
+    uvloop.run(serve(sys.argv[1]))

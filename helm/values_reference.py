@@ -83,7 +83,7 @@ _TYPES: Final[dict[str, Schema]] = {
             "command": {"type": "array", "items": {"type": "string"}, "minItems": 1},
             "nodeSelector": _TEXTS,
         },
-        required=("name", "room", "command"),
+        required=("name", "room"),
     ),
 }
 

@@ -61,7 +61,9 @@ def _conversation() -> dict[str, Any]:
         Row("Objectives", _conversation_objectives()),
         Row("Silence", _conversation_silence()),
         Row("Replies", _conversation_turns()),
+        Row("Quality given up", _conversation_degradation()),
         Row("Prepared at a pause", _conversation_speculation()),
+        Row("Functions", _conversation_tools()),
         Row("Errors", _conversation_ends()),
     )
     return build("stepaudio-conversation", "Step-Audio: conversations", "Is it good for those who speak?", rows)
@@ -105,6 +107,44 @@ def _conversation_speculation() -> tuple[Panel, ...]:
             "Share of the language models' tokens that were made for replies nobody got.",
             "percentunit",
             (Query(f"{_rate(f'{_O}wasted_tokens_total')} / {_rate(f'{_O}tokens_total')}", "wasted"),),
+        ),
+    )
+
+
+def _conversation_degradation() -> tuple[Panel, ...]:
+    return (
+        Panel(
+            "Turns of lowered quality",
+            "By what they did without, because the rooms had fallen behind; more capacity brings it back.",
+            "reqps",
+            (Query(_rate(f"{_O}degraded_turns_total", by="degradation"), "{{degradation}}"),),
+            width=12,
+        ),
+        Panel(
+            "Level of the governor",
+            "The highest of all replicas: 0 gives up nothing, 3 all it can.",
+            "short",
+            (Query(f"max({_O}degradation_levels{{{_HERE}}})", "level"),),
+            width=12,
+        ),
+    )
+
+
+def _conversation_tools() -> tuple[Panel, ...]:
+    return (
+        Panel(
+            "Calls of functions by outcome",
+            "Invalid ones could not be run: the model wrote them wrongly, or no such function was declared.",
+            "reqps",
+            (Query(f"{_rate(f'{_O}tool_calls_total', by='executor, outcome')} > 0", "{{executor}} {{outcome}}"),),
+            width=12,
+        ),
+        Panel(
+            "Time of a call",
+            "From the call to its end, by who runs it: the caller hears a notice meanwhile.",
+            "s",
+            (Query(_quantile(0.95, f"{_O}tool_call_seconds", by="executor"), "p95 {{executor}}"),),
+            width=12,
         ),
     )
 

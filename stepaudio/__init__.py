@@ -4,6 +4,7 @@
     Client          speech, voices and sessions, call by call
     Server          address, TLS and credentials, for both
     WavPlayer, Loudspeaker, Microphone       where replies go, where speech comes from
+    tool            makes a function of the application one that the agent may call
     ApiError        what a call fails with
 
 Messages are the API's own, from `protos.gen.stepaudio.v1`. The guide is docs/api.md.
@@ -19,11 +20,13 @@ from stepaudio.retry import Retry
 from stepaudio.server import Server, Tls
 from stepaudio.sources import Microphone
 from stepaudio.timeline import Timeline
+from stepaudio.tools import ClientTool, tool
 
 __all__ = [
     "ApiError",
     "Client",
     "ClientError",
+    "ClientTool",
     "Conversation",
     "ConversationEndedError",
     "DeviceError",
@@ -37,4 +40,5 @@ __all__ = [
     "Tls",
     "WavPlayer",
     "pcm16",
+    "tool",
 ]

@@ -14,6 +14,7 @@ What it does by itself:
                     ─ wait ─ resume ─ stream 2 ──►        └─ resume ─ stream 2 ──►
                  what the player holds is played on and counts as heard; what the server lacks is said again
     pacing       `send_audio` waits rather than be more than 1.5 s ahead of real time, where the server refuses 2 s
+    functions    calls of `tools` are run beside the conversation, and answered; see tools.py
     idling       an empty `session_update` before the server would end the stream for silence
 
 It refuses to know where audio comes from and what events mean to the application. Source: docs/api.md.
@@ -23,7 +24,7 @@ import asyncio
 import time
 import uuid
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from types import TracebackType
 from typing import Final, Self
@@ -40,6 +41,7 @@ from stepaudio.players import Playback, Player
 from stepaudio.retry import Retry
 from stepaudio.server import Server
 from stepaudio.stream import ConverseCall, Stream, failure, with_formats
+from stepaudio.tools import ClientTool, Toolbox, ToolFunction
 
 Event = conversation_pb2.ConverseResponse
 _Request = conversation_pb2.ConverseRequest
@@ -64,6 +66,7 @@ class Conversation:
         server: the address, or address and credentials.
         start: formats, options, greeting, history, labels. Formats that are not set are PCM16, of 16 kHz for the user
             and of the player's rate, or else 24 kHz, for the replies. `SessionStart.options` is `SessionOptions`.
+        tools: functions of the application that the agent may call, beside those that `start` declares.
         player: plays the replies. Without one the application plays and calls `acknowledge`.
         retry: how patiently a session is started; its delays are also those between attempts to resume.
         clock: monotonic seconds.
@@ -78,12 +81,16 @@ class Conversation:
         server: str | Server,
         start: conversation_pb2.SessionStart | None = None,
         *,
+        tools: Iterable[ClientTool | ToolFunction] = (),
         player: Player | None = None,
         retry: Retry | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._server = Server.at(server) if isinstance(server, str) else server
         self._start = with_formats(start, player.sample_rate_hz if player is not None else None)
+        self._toolbox = Toolbox(tools, self._answer_unless_over)
+        if self._toolbox.declarations:
+            self._start.options.tools.tools.extend(self._toolbox.declarations)
         self._chunker = Chunker(self._start.input_audio)
         self._plays = player is not None
         self._journal = Journal(self._start.input_audio.sample_rate_hz)
@@ -147,6 +154,7 @@ class Conversation:
     async def _close(self) -> None:
         for task in self._tasks:
             task.cancel()
+        self._toolbox.close()
         # The group is told of no error: it would wrap the application's own into a group of errors.
         await self._group.__aexit__(None, None, None)
 
@@ -232,8 +240,12 @@ class Conversation:
         self._send(_Request(session_update=conversation_pb2.SessionUpdate(options=options)))
 
     async def answer(self, result: tools_pb2.ToolResult) -> None:
-        """Answer a `tool_call_requested` that the client runs. Raises as `send_text`."""
+        """Answer a `tool_call_requested` of a function that is none of `tools`. Raises as `send_text`."""
         self._send(_Request(tool_result=result))
+
+    async def _answer_unless_over(self, result: tools_pb2.ToolResult) -> None:
+        with suppress(ApiError, ConversationEndedError):
+            await self.answer(result)
 
     async def acknowledge(self, turn: int, played_samples: int, *, underruns: int = 0) -> None:
         """Tell what was heard, for an application that plays by itself. Raises as `send_text`.
@@ -294,6 +306,11 @@ class Conversation:
             case "reply_audio":
                 self._playback.play(event.turn, event.reply_audio.audio)
                 self._playing.set()
+            case "tool_call_requested":
+                if is_news and event.tool_call_requested.client_runs:
+                    self._toolbox.begin(event.tool_call_requested.call, self._group)
+            case "tool_call_ended":
+                self._toolbox.end(event.tool_call_ended.call_id)
             case "interrupted":
                 self._told = None
                 self._acknowledge(self._playback.clear())

@@ -34,6 +34,7 @@ from services.orchestrator.conversation.options import (
     EndpointingOptions,
     GenerationOptions,
     Options,
+    Tool,
     TurnTakingOptions,
     VoiceActivityOptions,
     VoiceOptions,
@@ -80,7 +81,13 @@ class Chat(FakeChatModel):
         self._journals = journals
 
     async def reply(
-        self, messages: Sequence[ChatMessage], options: GenerationOptions, work: Work, *, begun: str = ""
+        self,
+        messages: Sequence[ChatMessage],
+        options: GenerationOptions,
+        work: Work,
+        *,
+        begun: str = "",
+        tools: Sequence[Tool] = (),
     ) -> AsyncGenerator[TextPiece, None]:
         """See the port."""
         async for word in self._journals[work.session].words():

@@ -62,7 +62,6 @@ async def conversations(journals: Sequence[Journal], *, deaf: bool) -> AsyncIter
                 shared.voices,
                 patience=StreamPatience(),
                 clock=time.monotonic,
-                wall_clock=time.time,
             )
             held.append(served.run(talker.requests(), talker.write))
         async with kept_running(held):

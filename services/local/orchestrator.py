@@ -14,6 +14,8 @@ _LOOPBACK: Final = "127.0.0.1"
 _GRACE_S: Final = 20.0
 _DRAIN_GRACE_S: Final = "5"
 """There is no other replica to go to, so callers only get the time to hear of the end."""
+_TOOL_CALL_FORM: Final = "pairs"
+"""As the nano checkpoint, which is served here, was trained to call functions."""
 _LOG_END_BYTES: Final = 600
 _LINK: Final = "stepaudio-ray-"
 _LINK_FOLDER: Final = Path("/tmp")
@@ -88,6 +90,7 @@ class OrchestratorServer:
             "STEPAUDIO_METRICS_LISTEN": self.metrics_address,
             "STEPAUDIO_REDIS_URL": redis_url,
             "STEPAUDIO_LOG_FILE": str((settings.run_folder / "replica.log").resolve()),
+            "STEPAUDIO_TOOL_CALL_FORM": os.environ.get("STEPAUDIO_TOOL_CALL_FORM", _TOOL_CALL_FORM),
             "STEPAUDIO_DRAIN_GRACE_S": os.environ.get("STEPAUDIO_DRAIN_GRACE_S", _DRAIN_GRACE_S),
             **{f"STEPAUDIO_{pool.upper()}_ADDRESS": address for pool, address in rooms.items()},
         }

@@ -1,7 +1,7 @@
 """What the environment decides about the local system (STEPAUDIO_*)."""
 
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -19,6 +19,11 @@ class LocalSettings(BaseSettings):
         model_repository: folder with one folder of Triton models for each pool.
         run_folder: where logs and the record of what runs are kept; one system a folder.
         threads: threads of every network.
+        device, dtype: of every room, which read them themselves.
+        engine: as the rooms know it (services/shared/serving/settings.py). `onnxruntime` is the faster one for
+            tokenizer and vocoder on a CPU in float32; their graphs are exported when they are first needed. Elsewhere,
+            and where that fails, torch computes.
+        graph_cache: folder of exported graphs.
         ready_timeout_s: how long the slowest room may take to give its first answer.
     """
 
@@ -28,7 +33,16 @@ class LocalSettings(BaseSettings):
     model_repository: Path = ROOT / "model_repository"
     run_folder: Path = Path("out/local")
     threads: int = Field(default=1, ge=1, le=256)
-    ready_timeout_s: float = Field(default=120.0, gt=0)
+    device: str = "cpu"
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    engine: Literal["onnxruntime", "torch", "vllm", "onnxruntime-tensorrt"] = "onnxruntime"
+    graph_cache: Path = Path("out/graphs")
+    ready_timeout_s: float = Field(default=240.0, gt=0)
+
+    @property
+    def uses_graphs(self) -> bool:
+        """Whether rooms run exported graphs."""
+        return (self.engine, self.device, self.dtype) == ("onnxruntime", "cpu", "float32")
 
 
 def read_local_settings() -> LocalSettings:

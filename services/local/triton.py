@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from services.local.graph_host import GRAPH_ROOMS, ONNX_RUNTIME, TORCH
 from services.local.processes import ChildProcess
 from services.local.settings import ROOT, LocalSettings
 from services.shared.errors import MissingFileError, RoomUnavailableError
@@ -25,7 +26,7 @@ from services.shared.errors import MissingFileError, RoomUnavailableError
 WHEEL: Final = "nvidia-pytriton"
 _LOOPBACK: Final = "127.0.0.1"
 _GRACE_S: Final = 5.0
-FIRST_FLOW_STEPS: Final = 4
+FIRST_FLOW_STEPS: Final = 3
 """On a CPU a step of the flow takes long; with the nano checkpoint these few sound alike (docs/measurements.md)."""
 _LOAD_FAILURE: Final = re.compile(r"failed to load '(\w+)' version \d+: \w+: (.*?)(?:\\n|\"?$)", re.MULTILINE)
 """How the server's log tells why a model could not be loaded; the traceback behind it stays in the log."""
@@ -138,7 +139,12 @@ class TritonServer:
         _remove_shared_memory(self._shared_memory)
 
     def _command(self, backend: Backend, settings: LocalSettings) -> list[str]:
+        first: list[str] = []
+        if settings.uses_graphs and self.pool in GRAPH_ROOMS:
+            folders = str(settings.checkpoints.resolve()), str(settings.graph_cache.resolve())
+            first = [sys.executable, "-m", "services.local.graph_host", self.pool, *folders]
         return [
+            *first,
             str(backend.server),
             f"--model-repository={settings.model_repository.resolve() / self.pool}",
             f"--backend-directory={backend.backends.resolve()}",
@@ -193,6 +199,8 @@ def _environment(backend: Backend, settings: LocalSettings) -> dict[str, str]:
         "PYTHONPATH": str(ROOT),
         "LD_LIBRARY_PATH": f"{backend.libraries}:{sysconfig.get_config_var('LIBDIR')}",
         "STEPAUDIO_CHECKPOINTS": str(settings.checkpoints.resolve()),
+        "STEPAUDIO_ENGINE": TORCH if settings.engine == ONNX_RUNTIME else settings.engine,
+        "STEPAUDIO_GRAPH_CACHE": str(settings.graph_cache.resolve()),
         "STEPAUDIO_THREADS": threads,
         "STEPAUDIO_FIRST_FLOW_STEPS": os.environ.get("STEPAUDIO_FIRST_FLOW_STEPS", str(FIRST_FLOW_STEPS)),
         "OMP_NUM_THREADS": threads,

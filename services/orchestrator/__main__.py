@@ -1,10 +1,15 @@
-"""A replica without Ray: `python -m services.orchestrator`, until SIGTERM or SIGINT. A composition root."""
+"""A replica without Ray: `python -m services.orchestrator`, until SIGTERM or SIGINT. A composition root.
+
+It runs on uvloop, as Ray's workers do.
+"""
 
 import asyncio
 import logging
 import signal
 import sys
 from typing import Final
+
+import uvloop
 
 from services.orchestrator.config import read_settings
 from services.orchestrator.replica import Replica
@@ -29,7 +34,7 @@ def main() -> int:
     """Run one replica; 1 if it cannot start."""
     configure_logs("INFO")  # until the settings say otherwise
     try:
-        asyncio.run(_run())
+        uvloop.run(_run())
     except StepAudioError as error:
         _LOG.critical("cannot start", extra={"reason": str(error)})
         return 1

@@ -7,11 +7,15 @@ from typing import Final, Literal, NamedTuple
 from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from services.orchestrator.conversation.options import ToolSpeech
 from services.orchestrator.ingress.auth import Tenants
 from services.shared.errors import InvalidOptionError
+from services.shared.prompt.chat import CallForm
 
 PREFIX: Final = "STEPAUDIO_"
 _LOOPBACK: Final = ("127.0.0.1", "::1", "localhost")
+SMART_TURN_SHA256: Final = "2bb026316b14a660486a75b1733cd3fbab8c2fd0314dc9af7be49f8cca967e4f"
+"""Of smart-turn-v3.2-cpu.onnx."""
 _SHA256_HEX: Final = 64
 _PORTS: Final = 2**16
 
@@ -45,6 +49,12 @@ class OrchestratorSettings(BaseSettings):
         max_sessions: of this replica, those that wait to be resumed included.
         max_tenant_sessions: of one tenant on this replica.
         max_tenant_calls: other calls of one tenant at once.
+        max_tenant_speculations: replies that one tenant may have prepared at pauses at once, on this replica; 0
+            prepares none.
+        tenant_wasted_tokens: tokens a minute that one tenant may have generated for prepared replies that are thrown
+            away, on this replica.
+        max_degradation: how much quality may be given up while the rooms fall behind: 0 nothing, 1 a smaller first
+            chunk, 2 fewer flow steps as well, 3 prepared replies as well.
         max_playout_lead_ms: reply audio that is sent ahead of what was heard.
         resume_window_s: how long a session without a client waits for one.
         max_idle_s: how long a client may send nothing.
@@ -52,8 +62,21 @@ class OrchestratorSettings(BaseSettings):
         drain_grace_s: how long callers have to go to another replica before this one closes.
         voice: that speaks where the caller chooses none; empty is the checkpoint's first.
         system_prompt: where the caller gives none; empty is the model's own.
+        tools: JSON file of the HTTP endpoints and MCP servers that may run functions, as adapters/tools/registry.py
+            reads it. Without it only callers run functions.
+        tool_call_form: how the chat model is told of functions and calls them: "json", or "pairs" for a model that was
+            trained for its functions, as the nano checkpoint.
+        tool_notice: said while a function runs and nothing else is said; empty waits in silence.
+        tool_apology: said where a function's call is over and the model says nothing to it.
+        turn_model: file of smart-turn-v3.2-cpu.onnx (docs/turn-taking.md says how to get it); without it the mode
+            TURN_MODEL is not offered.
+        turn_model_sha256: that this file has; another one's is given with another file.
         log_level: from which on events are logged.
         log_file: where they are written; standard error if left out.
+        record_folder: where each session's events and decisions are recorded, to be played again by
+            `python -m services.orchestrator.replay`; nothing is recorded without it.
+        record_text: recordings hold all words; without it only their shape. Audio is never recorded.
+        record_session_mib, record_total_mib: largest recording, and all of the folder.
         otlp_endpoint: URL of the collector's gRPC receiver of traces; empty for no traces.
         min_replicas, max_replicas: bounds of autoscaling under Ray Serve.
         target_sessions: that a replica should have; more replicas are started above.
@@ -77,6 +100,9 @@ class OrchestratorSettings(BaseSettings):
     max_sessions: int = Field(default=200, ge=1, le=10_000)
     max_tenant_sessions: int = Field(default=50, ge=1, le=10_000)
     max_tenant_calls: int = Field(default=100, ge=1, le=10_000)
+    max_tenant_speculations: int = Field(default=16, ge=0, le=10_000)
+    tenant_wasted_tokens: int = Field(default=60_000, ge=0, le=1_000_000_000)
+    max_degradation: int = Field(default=3, ge=0, le=3)
     max_playout_lead_ms: int = Field(default=3_000, ge=200, le=60_000)
     resume_window_s: float = Field(default=120.0, ge=1, le=3_600)
     max_idle_s: float = Field(default=60.0, ge=1, le=3_600)
@@ -84,8 +110,18 @@ class OrchestratorSettings(BaseSettings):
     drain_grace_s: float = Field(default=60.0, ge=0, le=3_600)
     voice: str = ""
     system_prompt: str = ""
+    tools: Path | None = None
+    tool_call_form: CallForm = CallForm.JSON
+    tool_notice: str = Field(default=ToolSpeech().notice, max_length=256)
+    tool_apology: str = Field(default=ToolSpeech().apology, max_length=256)
+    turn_model: Path | None = None
+    turn_model_sha256: str = Field(default=SMART_TURN_SHA256, pattern=r"^[0-9a-f]{64}$")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     log_file: Path | None = None
+    record_folder: Path | None = None
+    record_text: bool = False
+    record_session_mib: int = Field(default=16, ge=1, le=1_024)
+    record_total_mib: int = Field(default=1_024, ge=1, le=1_048_576)
     otlp_endpoint: str = Field(default="", pattern=r"^(https?://.+)?$")
     min_replicas: int = Field(default=1, ge=1, le=1_000)
     max_replicas: int = Field(default=1, ge=1, le=1_000)
@@ -153,7 +189,7 @@ def _check(settings: OrchestratorSettings) -> None:
         raise _invalid("tls_key", "certificate and key are given both, or neither")
     if settings.tls_client_authorities is not None and settings.tls_key is None:
         raise _invalid("tls_client_authorities", "clients' certificates need STEPAUDIO_TLS_CERTIFICATE and _KEY")
-    for name in ("tls_certificate", "tls_key", "tls_client_authorities", "credentials"):
+    for name in ("tls_certificate", "tls_key", "tls_client_authorities", "credentials", "tools", "turn_model"):
         path = getattr(settings, name)
         if path is not None and not path.is_file():
             raise _invalid(name, f"{path} is not a file")

@@ -10,6 +10,7 @@ the replica anew.
 import asyncio
 import importlib.metadata
 import logging
+import os
 import random
 import secrets
 import socket
@@ -27,11 +28,19 @@ from services.orchestrator.adapters.redis.lifetime import SessionTimes
 from services.orchestrator.adapters.redis.sessions import RedisSessionStore
 from services.orchestrator.adapters.redis.voices import RedisVoiceStore
 from services.orchestrator.adapters.silero import SileroDetector
+from services.orchestrator.adapters.smart_turn import SmartTurnModel
 from services.orchestrator.adapters.telemetry import MeasuredSessionStore, TelemetryObserver, follow_sessions
+from services.orchestrator.adapters.tools.registry import open_tools, read_registry
 from services.orchestrator.adapters.triton.checkpoint import Checkpoint, read_checkpoint
 from services.orchestrator.adapters.triton.connect import RoomAddresses, connect_rooms
 from services.orchestrator.config import OrchestratorSettings, read_tenants
-from services.orchestrator.conversation.options import GenerationOptions, Options, VoiceOptions
+from services.orchestrator.conversation.options import (
+    SERVED_TURN_TAKING,
+    GenerationOptions,
+    Options,
+    ToolSpeech,
+    VoiceOptions,
+)
 from services.orchestrator.ingress.auth import Admissions, TenantLimits
 from services.orchestrator.ingress.calls import CallInterceptor
 from services.orchestrator.ingress.conversation_service import ConversationService
@@ -45,12 +54,16 @@ from services.orchestrator.ingress.server import ApiServer, Services, Tls, Trans
 from services.orchestrator.ingress.session_service import SessionService
 from services.orchestrator.ingress.speech_service import SpeechPatience, SpeechService
 from services.orchestrator.ingress.voice_service import BuiltInVoice, VoiceService
-from services.orchestrator.pipeline.limits import PipelineLimits, ReplyLimits
+from services.orchestrator.pipeline.core import PureCore
+from services.orchestrator.pipeline.limits import PipelineLimits, RationLimits, ReplyLimits
 from services.orchestrator.pipeline.sessions import Sessions
 from services.orchestrator.pipeline.surroundings import Surroundings
 from services.orchestrator.pipeline.voices import VoiceBook
 from services.orchestrator.ports.hearing import FRAME_SAMPLES
 from services.orchestrator.ports.store import VoiceStore
+from services.orchestrator.ports.tools import ToolRunner
+from services.orchestrator.replay.lines import Content
+from services.orchestrator.replay.recorder import Recorder, RecordingLimits
 from services.shared.errors import RoomUnavailableError, StepAudioError
 from services.shared.prompt.chat import CHAT_SYSTEM_PROMPT
 from services.shared.prompt.speech.tags import MUSIC_TAGS
@@ -71,6 +84,10 @@ class Replica:
 
     Args:
         settings: from the environment.
+
+    Attributes:
+        port: of the public API.
+        turn_model: that judges turns, if its file was named.
     """
 
     def __init__(self, settings: OrchestratorSettings) -> None:
@@ -78,6 +95,7 @@ class Replica:
         self._open = AsyncExitStack()
         self._lag: asyncio.Task[None] | None = None
         self.port = 0
+        self.turn_model: SmartTurnModel | None = None
 
     @property
     def address(self) -> str:
@@ -135,7 +153,12 @@ class Replica:
         traces = open_traces(settings.otlp_endpoint, service=_SERVICE)
         enter.callback(traces.close)
         observer = TelemetryObserver(metrics, traces, wall_offset_s=time.time() - time.monotonic())
-        checkpoint = await asyncio.to_thread(read_checkpoint, settings.checkpoints)
+        checkpoint = await asyncio.to_thread(read_checkpoint, settings.checkpoints, settings.tool_call_form)
+        tools = None
+        if settings.tools is not None:
+            tools = await asyncio.to_thread(open_tools, read_registry(settings.tools), os.environ)
+            enter.push_async_callback(tools.close)
+        self.turn_model = await self._open_turn_model()
         self._detector = await asyncio.to_thread(SileroDetector)
         enter.callback(self._detector.close)
         addresses = RoomAddresses(
@@ -160,12 +183,23 @@ class Replica:
             wall_clock=time.time,
             chance=random.Random(secrets.randbits(64)),
             default_prompt=settings.system_prompt or CHAT_SYSTEM_PROMPT,
+            tools=tools,
+            turn_model=self.turn_model,
         )
         owner = f"{socket.gethostname()}-{secrets.token_hex(4)}"
-        self._sessions = await enter.enter_async_context(Sessions(shared, owner=owner))
+        make_core = PureCore if settings.record_folder is None else enter.enter_context(_recorder(settings))
+        self._sessions = await enter.enter_async_context(Sessions(shared, owner=owner, make_core=make_core))
         follow_sessions(metrics, self._sessions, max_sessions=settings.max_sessions)
         services = _services(settings, checkpoint, shared, self._sessions, kept_voices)
         await self._serve(services, metrics)
+
+    async def _open_turn_model(self) -> SmartTurnModel | None:
+        path, sha256 = self._settings.turn_model, self._settings.turn_model_sha256
+        if path is None:
+            return None
+        model = await asyncio.to_thread(SmartTurnModel, path, sha256=sha256)
+        self._open.callback(model.close)
+        return model
 
     def _start_metrics(self) -> Metrics:
         disable_created_metrics()  # a second series beside each, which nobody reads
@@ -221,7 +255,7 @@ def _services(
     sessions: Sessions,
     kept_voices: VoiceStore,
 ) -> Services:
-    offer = _offer(settings, checkpoint)
+    offer = _offer(settings, checkpoint, shared.tools)
     page_key = settings.page_key.get_secret_value().encode() or secrets.token_bytes(_PAGE_KEY_BYTES)
     pages = PageTokens(page_key, time.time)
     return Services(
@@ -243,9 +277,21 @@ def _services(
     )
 
 
+def _recorder(settings: OrchestratorSettings) -> Recorder:
+    assert settings.record_folder is not None
+    limits = RecordingLimits(settings.record_session_mib * 2**20, settings.record_total_mib * 2**20)
+    content = Content.TEXT if settings.record_text else Content.SHAPES
+    return Recorder(settings.record_folder, content=content, limits=limits)
+
+
 def _limits(settings: OrchestratorSettings) -> PipelineLimits:
     return PipelineLimits(
         reply=ReplyLimits(max_playout_lead_ms=settings.max_playout_lead_ms),
+        rations=RationLimits(
+            tenant_speculations=settings.max_tenant_speculations,
+            tenant_wasted_tokens=settings.tenant_wasted_tokens,
+            max_degradation=settings.max_degradation,
+        ),
         max_sessions=settings.max_sessions,
         max_tenant_sessions=settings.max_tenant_sessions,
         max_session_s=settings.max_session_s,
@@ -254,16 +300,24 @@ def _limits(settings: OrchestratorSettings) -> PipelineLimits:
     )
 
 
-def _offer(settings: OrchestratorSettings, checkpoint: Checkpoint) -> Offer:
+def _offer(settings: OrchestratorSettings, checkpoint: Checkpoint, tools: ToolRunner | None) -> Offer:
     """What callers get that choose nothing: the checkpoint's own sampling and voice, by name."""
     sampling, context_tokens = checkpoint.chat_params, checkpoint.chat_config.max_seq_len
     defaults = Options(
         voice=VoiceOptions(voice_id=settings.voice or checkpoint.voices.default_name),
         generation=GenerationOptions(temperature=sampling.temperature, top_p=sampling.top_p, top_k=sampling.top_k),
+        turn_taking=SERVED_TURN_TAKING,
         system_prompt=settings.system_prompt or CHAT_SYSTEM_PROMPT,
+        tool_speech=ToolSpeech(notice=settings.tool_notice.strip(), apology=settings.tool_apology.strip()),
     )
     checkpoint.voices.get(defaults.voice.voice_id)  # a default that is no voice is refused now
-    return Offer(context_tokens=context_tokens, max_new_tokens=context_tokens, defaults=defaults)
+    return Offer(
+        context_tokens=context_tokens,
+        max_new_tokens=context_tokens,
+        defaults=defaults,
+        has_turn_model=settings.turn_model is not None,
+        tools=tools,
+    )
 
 
 def _profile(settings: OrchestratorSettings, offer: Offer, shared: Surroundings) -> Profile:

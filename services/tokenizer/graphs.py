@@ -16,6 +16,7 @@ from services.shared import graphs
 from services.shared.graphs.cache import content_key
 from services.shared.graphs.spec import GraphSpec
 from services.shared.paths import PARAFORMER_FOLDER
+from services.shared.triton.tensors import DType
 from services.tokenizer.paraformer.config import CONFIGURATION_FILE, FEATURE_DIM, EncoderConfig, read_folder
 from services.tokenizer.paraformer.sanm import MEMORY_ROWS, NEW_ROWS, OVERLAP_ROWS
 
@@ -35,6 +36,7 @@ def linguistic_encoder(config: EncoderConfig) -> GraphSpec:
             "present": ("W", WINDOW_ROWS, 1),
         },
         {"rows": ("W", NEW_ROWS, config.output_size), "next_memory": memory},
+        {"visible": DType.BOOL},
     )
 
 

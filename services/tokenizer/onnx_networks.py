@@ -1,4 +1,4 @@
-"""The linguistic encoder whose layers run in ONNX Runtime; everything around them is inherited.
+"""The linguistic encoder whose layers run in ONNX Runtime or TensorRT; everything around them is inherited.
 
 The torch layers that the graph replaces are given up: their parameters are on the meta device.
 """
@@ -8,9 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from services.shared.graphs.cache import find_graphs
-from services.shared.graphs.opening import GraphSettings, open_graph
-from services.shared.graphs.session import GraphSession
+from services.shared.graphs.opening import GraphSettings, Session, session_opener
 from services.tokenizer import graphs
 from services.tokenizer.paraformer.linguistic import LinguisticEncoder
 from services.tokenizer.paraformer.sanm import NEW_ROWS, Masks, SanmEncoder, all_present
@@ -24,7 +22,7 @@ class OnnxSanmEncoder(SanmEncoder):
         session: its graph.
     """
 
-    def __init__(self, loaded: SanmEncoder, session: GraphSession) -> None:
+    def __init__(self, loaded: SanmEncoder, session: Session) -> None:
         with torch.device("meta"):
             super().__init__(loaded.config)
         self.requires_grad_(False).eval()
@@ -48,13 +46,17 @@ def with_graph(linguistic: LinguisticEncoder, folder: str | Path, settings: Grap
 
     Args:
         linguistic: loaded from `folder`, in float32 on the graph's device.
-        settings: where `python -m services.tokenizer.engine` put the graph, and on what it runs.
+        settings: where `python -m services.tokenizer.engine`, or its `.build`, put what runs, and on what it runs.
 
     Raises:
-        MissingFileError, CorruptFileError: the graph of this checkpoint and code is not there, or damaged.
+        MissingFileError, CorruptFileError: what was made of this checkpoint and code is not there, or damaged.
+        CheckpointError: a plan that is further from torch than its bound.
         InvalidOptionError: what it should run on is not there.
     """
-    exported = find_graphs(settings.cache, graphs.ROOM, graphs.graphs_key(folder))
-    spec = graphs.linguistic_encoder(linguistic.encoder.config)
-    session = open_graph(exported, spec, settings)
+    opened = session_opener(settings, graphs.ROOM, graphs.graphs_key(folder))
+    return by_session(linguistic, opened(graphs.linguistic_encoder(linguistic.encoder.config)))
+
+
+def by_session(linguistic: LinguisticEncoder, session: Session) -> LinguisticEncoder:
+    """The same linguistic encoder by a session of its graph."""
     return LinguisticEncoder(linguistic.front_end, OnnxSanmEncoder(linguistic.encoder, session), linguistic.quantizer)

@@ -19,6 +19,7 @@ from typing import Final
 from services.shared import graphs
 from services.shared.graphs.cache import content_key
 from services.shared.graphs.spec import GraphSpec
+from services.shared.triton.tensors import DType
 from services.vocoder.config import CONFIG_FILE, FLOW_FILE, HIFT_FILE, HOP_SAMPLES, MEL_CHANNELS, VocoderConfig
 
 ROOM: Final = "vocoder"
@@ -28,7 +29,7 @@ _MEL: Final = MEL_CHANNELS
 
 def flow_encoder() -> GraphSpec:
     """Token ids, prompt and target together, to rows."""
-    return GraphSpec("flow_encoder", {"ids": (1, "N")}, {"rows": (1, "N", _MEL)})
+    return GraphSpec("flow_encoder", {"ids": (1, "N")}, {"rows": (1, "N", _MEL)}, {"ids": DType.INT64})
 
 
 def flow_conditions(config: VocoderConfig) -> GraphSpec:

@@ -1,4 +1,4 @@
-"""Flow and HiFT whose networks run in ONNX Runtime; everything around the networks is inherited.
+"""Flow and HiFT whose networks run in ONNX Runtime or TensorRT; everything around them is inherited.
 
     Flow.encode, Flow.integrate ─> flow_encoder, flow_conditions, ten times flow_step
     HiFT.predict_f0, .render    ─> hift_f0, hift_wave
@@ -6,19 +6,19 @@
 The torch networks that the graphs replace are given up: their parameters are on the meta device.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from services.shared.graphs.cache import find_graphs
-from services.shared.graphs.opening import GraphSettings, open_graph
-from services.shared.graphs.session import GraphSession
+from services.shared.graphs.opening import GraphSettings, Session, session_opener
 from services.shared.graphs.spec import GraphSpec
 from services.vocoder import graphs
-from services.vocoder.config import MEL_CHANNELS, load_config
+from services.vocoder.config import MEL_CHANNELS, VocoderConfig, load_config
 from services.vocoder.flow.model import EULER_STEPS, Flow, euler_grid
 from services.vocoder.hift.model import HiFT
+from services.vocoder.wanted import check_wanted
 
 
 class OnnxFlow(Flow):
@@ -29,7 +29,7 @@ class OnnxFlow(Flow):
         encoder, conditions, step: its graphs.
     """
 
-    def __init__(self, loaded: Flow, *, encoder: GraphSession, conditions: GraphSession, step: GraphSession) -> None:
+    def __init__(self, loaded: Flow, *, encoder: Session, conditions: Session, step: Session) -> None:
         with torch.device("meta"):
             super().__init__(loaded.config)
         self.requires_grad_(False).eval()
@@ -63,6 +63,7 @@ class OnnxFlow(Flow):
         state, following = noise.contiguous(), torch.empty_like(noise, memory_format=torch.contiguous_format)
         spare = torch.empty_like(following)  # the caller's noise is never written
         for time, length in self._grids[count]:
+            check_wanted()
             self._step.run({"state": state, **share, "time": time, "length": length}, {"next_state": following})
             state, following, spare = following, spare, following
         return state
@@ -76,7 +77,7 @@ class OnnxHiFT(HiFT):
         f0, wave: its graphs.
     """
 
-    def __init__(self, loaded: HiFT, *, f0: GraphSession, wave: GraphSession) -> None:
+    def __init__(self, loaded: HiFT, *, f0: Session, wave: Session) -> None:
         with torch.device("meta"):
             super().__init__(loaded.config)
         self.requires_grad_(False).eval()
@@ -102,24 +103,31 @@ def with_graphs(flow: Flow, hift: HiFT, folder: str | Path, settings: GraphSetti
 
     Args:
         flow, hift: loaded from `folder`, in float32 on the graphs' device.
-        settings: where `python -m services.vocoder.engine` put the graphs, and on what they run.
+        settings: where `python -m services.vocoder.engine`, or its `.build`, put what runs, and on what it runs.
 
     Raises:
-        MissingFileError, CorruptFileError: the graphs of this checkpoint and code are not there, or damaged.
+        MissingFileError, CorruptFileError: what was made of this checkpoint and code is not there, or damaged.
+        CheckpointError: plans that are further from torch than their bound.
         InvalidOptionError: what they should run on is not there.
     """
-    exported = find_graphs(settings.cache, graphs.ROOM, graphs.graphs_key(folder))
-    config = load_config(folder)
+    opened = session_opener(settings, graphs.ROOM, graphs.graphs_key(folder))
+    return by_sessions(flow, hift, load_config(folder), opened)
 
-    def session(spec: GraphSpec) -> GraphSession:
-        return open_graph(exported, spec, settings)
 
+def by_sessions(
+    flow: Flow, hift: HiFT, config: VocoderConfig, opened: Callable[[GraphSpec], Session]
+) -> tuple[Flow, HiFT]:
+    """The same flow and HiFT by sessions of their graphs.
+
+    Args:
+        opened: gives the session of each graph.
+    """
     return (
         OnnxFlow(
             flow,
-            encoder=session(graphs.flow_encoder()),
-            conditions=session(graphs.flow_conditions(config)),
-            step=session(graphs.flow_step(config)),
+            encoder=opened(graphs.flow_encoder()),
+            conditions=opened(graphs.flow_conditions(config)),
+            step=opened(graphs.flow_step(config)),
         ),
-        OnnxHiFT(hift, f0=session(graphs.hift_f0()), wave=session(graphs.hift_wave())),
+        OnnxHiFT(hift, f0=opened(graphs.hift_f0()), wave=opened(graphs.hift_wave())),
     )

@@ -11,14 +11,15 @@ The flow is not causal, so each pass makes a window of mel anew and keeps the pa
  * Every frame has its own noise (see `noise`), so two windows agree where they overlap; a short fade takes up the rest.
  * HiFT's wave is exact for the mel it is given, so no seam exists that the mel does not have.
  * The first hop is short, each later one longer, up to a limit: few passes, early sound.
- * The first pass, which the caller waits for, may take fewer steps from noise to mel than the later ones.
+ * The first pass, which the caller waits for, may take fewer steps from noise to mel. Each later one takes twice as
+   many as the one before, up to all: who waits for the second has heard little yet.
 
 The state is small and explicit: the room itself keeps nothing between two calls.
 """
 
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, replace
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 import numpy as np
 import torch
@@ -35,6 +36,9 @@ from services.vocoder.hift.stream import HiftState, held_frames, initial_hift_st
 from services.vocoder.noise import check_seed, mel_noise, prompt_noise, source_noise, source_phase
 from services.vocoder.voice import ArrayLike, VoiceFeatures
 
+LONGEST_FIRST_HOP_FRAMES: Final = 172
+"""Two seconds: who asks for later audio than this wants no stream."""
+
 
 @dataclass(frozen=True, slots=True)
 class StreamSettings:
@@ -43,7 +47,8 @@ class StreamSettings:
     Attributes:
         first_hop_frames: wave that the first pass waits for.
         first_limit_frames: wave that the first pass gives at most, however many tokens are pushed at once.
-        first_steps: of the flow in the first pass; a stream that is complete in one push takes all of them.
+        first_steps: of the flow in the first pass, doubled from pass to pass up to all of them; a stream that is
+            complete in one push takes all.
         hop_growth: each pass waits for this many times the wave of the pass before,
         max_hop_frames: … up to this.
         lookback_frames: finished mel that a pass sees before its hop.
@@ -58,8 +63,8 @@ class StreamSettings:
     hop_growth: float = 2.0
     max_hop_frames: int = 172
     lookback_frames: int = 86
-    lookahead_frames: int = 12
-    fade_frames: int = 8
+    lookahead_frames: int = 6
+    fade_frames: int = 6
     context_tokens: int = 1250
 
     def __post_init__(self) -> None:
@@ -112,12 +117,28 @@ def excitation(seed: int, harmonics: int, start_frame: int, end_frame: int) -> E
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Push:
-    """Tokens for one stream: the arguments of `Vocoder.chunk`."""
+    """Tokens for one stream: the arguments of `Vocoder.chunk`, and what its caller would save or have sooner.
+
+    Attributes:
+        tokens, voice, state, final: as `Vocoder.chunk` has them.
+        steps: of the flow, at most; None is as many as the settings say.
+        first_hop_frames: wave that a first pass waits for; None is what the settings say.
+    """
 
     tokens: ArrayLike
     voice: VoiceFeatures
     state: StreamState
     final: bool
+    steps: int | None = None
+    first_hop_frames: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.steps is not None and not 0 < self.steps <= EULER_STEPS:
+            raise InvalidOptionError(f"flow_steps is {self.steps}; a pass takes 1 to {EULER_STEPS}")
+        if self.first_hop_frames is not None and not 0 < self.first_hop_frames <= LONGEST_FIRST_HOP_FRAMES:
+            raise InvalidOptionError(
+                f"first_hop_frames is {self.first_hop_frames}; a first pass waits for 1 to {LONGEST_FIRST_HOP_FRAMES}"
+            )
 
 
 Chunk: TypeAlias = tuple[NDArray[np.float32], StreamState]
@@ -197,9 +218,10 @@ class Streamer:
         if not final and not state.passes:
             ready = min(ready, settings.first_limit_frames + held)
             frames = ready + settings.lookahead_frames
-        if not final and ready - max(state.made_frames, held) < self._hop(state.passes):
+        if not final and ready - max(state.made_frames, held) < self._hop(push):
             return state.overlap[:, :0], state
-        steps = EULER_STEPS if final or state.passes else settings.first_steps
+        steps = EULER_STEPS if final and not state.passes else self._steps(state.passes)
+        steps = min(steps, push.steps or steps)
         mel, overlap = yield from self._pass(push.voice, state, ready, frames, steps=steps)
         dropped = self._dropped(state, ready)
         return mel, replace(
@@ -217,10 +239,15 @@ class Streamer:
         needed = int(oldest_frame * self._flow.tokens_per_frame) - state.first_token
         return max(min(len(state.tokens) - self._settings.context_tokens, needed), 0)
 
-    def _hop(self, passes: int) -> float:
-        settings = self._settings
+    def _hop(self, push: Push) -> float:
+        settings, passes = self._settings, push.state.passes
+        if push.first_hop_frames is not None and not passes:
+            return min(push.first_hop_frames, settings.first_limit_frames)
         growth = settings.hop_growth ** min(passes, 32)
         return min(settings.first_hop_frames * growth, settings.max_hop_frames)
+
+    def _steps(self, passes: int) -> int:
+        return min(self._settings.first_steps << min(passes, 4), EULER_STEPS)
 
     def _pass(
         self, voice: VoiceFeatures, state: StreamState, ready: int, frames: int, *, steps: int

@@ -8,8 +8,11 @@ import grpc
 import numpy as np
 import pytest
 from google.protobuf.message import Message
+from grpc_health.v1 import health_pb2_grpc
+from grpc_health.v1._async import HealthServicer
 
 from protos.gen.stepaudio.v1 import audio_pb2, chat_pb2, session_pb2, speech_pb2, voice_pb2
+from services.local.redis import free_port
 from services.shared.errors import InvalidOptionError
 from stepaudio import ApiError, Client, Server, Tls
 from stepaudio.formats import Chunker, decode, encode, pcm16
@@ -237,5 +240,28 @@ def test_closing_a_stream_early_cancels_the_call() -> None:
             await anext(parts)
             await parts.aclose()
             await asyncio.sleep(0)
+
+    run(main())
+
+
+@pytest.mark.parametrize("address", ["1.2.3.4:5,host:6", "1.2.3.4:5,", "1.2.3.4,1.2.3.5", "dns:///name", "dns:///:5"])
+def test_addresses_of_all_replicas_are_numbers_or_one_name(address: str) -> None:
+    with pytest.raises(InvalidOptionError, match="no address of a replica"):
+        Server.at(address)
+
+
+def test_where_every_replica_is_known_a_call_goes_to_one_that_serves() -> None:
+    async def main() -> None:
+        draining, health = grpc.aio.server(), HealthServicer()
+        health_pb2_grpc.add_HealthServicer_to_server(health, draining)
+        await health.enter_graceful_shutdown()
+        port, gone = draining.add_insecure_port("127.0.0.1:0"), free_port()
+        await draining.start()
+        answers = {"GetVoice": [voice_pb2.GetVoiceResponse(voice=voice_pb2.Voice(voice_id="a"))] * 4}
+        async with ScriptedServer(answers=answers) as server:
+            for _ in range(2):
+                async with Client(f"127.0.0.1:{gone},127.0.0.1:{port},{server.address}") as client:
+                    assert [(await client.get_voice("a")).voice_id for _ in range(2)] == ["a", "a"]
+        await draining.stop(0)
 
     run(main())

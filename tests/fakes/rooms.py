@@ -24,9 +24,13 @@ from typing import Final, TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from services.orchestrator.conversation.options import GenerationOptions
+from services.orchestrator.conversation.options import GenerationOptions, Tool
+from services.orchestrator.conversation.record import ToolCall, ToolResult
 from services.orchestrator.ports.rooms import (
+    NO_HASTE,
     ChatMessage,
+    FunctionCall,
+    Haste,
     PreparedVoice,
     Rooms,
     SpeechTokens,
@@ -50,6 +54,8 @@ from services.shared.errors import (
     StepAudioError,
     VoiceNotFoundError,
 )
+from services.shared.prompt.chat import CallForm, read_call
+from services.shared.prompt.chat.call_marks import CALL_END, CALL_START
 from services.shared.prompt.speech import speakable
 from services.shared.voices import checked_clip
 
@@ -247,6 +253,7 @@ class FakeChatModel(FakeRoom):
         transcripts: the next transcripts; when none is left, the length of the speech in words.
         asked: the messages of every reply, in order.
         begun_texts: the text that each of them had begun with already.
+        offered: names of the functions that each of them could call.
         heard: the tokens of every transcription.
     """
 
@@ -256,6 +263,7 @@ class FakeChatModel(FakeRoom):
         self.transcripts: deque[str] = deque()
         self.asked: list[tuple[ChatMessage, ...]] = []
         self.begun_texts: list[str] = []
+        self.offered: list[tuple[str, ...]] = []
         self._answer = ""
         self.heard: list[tuple[int, ...]] = []
         self._paces = paces
@@ -266,16 +274,27 @@ class FakeChatModel(FakeRoom):
         """See the port."""
         return self._context_tokens
 
-    def prompt_tokens(self, messages: Sequence[ChatMessage]) -> int:
-        """One token for four letters, one for each of speech, and four for the turn."""
-        return sum(4 + _content_tokens(message) for message in messages) + 3
+    def prompt_tokens(self, messages: Sequence[ChatMessage], tools: Sequence[Tool] = ()) -> int:
+        """One token for four letters, one for each of speech, and four for the turn; the same for functions."""
+        offered = sum(4 + len(tool.description + tool.parameters_json) // TEXT_TOKEN_LETTERS for tool in tools)
+        return sum(4 + _content_tokens(message) for message in messages) + 3 + offered
 
     async def reply(
-        self, messages: Sequence[ChatMessage], options: GenerationOptions, work: Work, *, begun: str = ""
+        self,
+        messages: Sequence[ChatMessage],
+        options: GenerationOptions,
+        work: Work,
+        *,
+        begun: str = "",
+        tools: Sequence[Tool] = (),
     ) -> AsyncGenerator[TextPiece, None]:
-        """See the port: a word a piece, a token a word; a turn that has begun goes on as it began."""
+        """See the port: a word a piece, a token a word; a turn that has begun goes on as it began.
+
+        What stands between the marks of a call is read as JSON, and given once it is whole.
+        """
         with self.one_call(work):
             self.asked.append(tuple(messages))
+            self.offered.append(tuple(tool.name for tool in tools))
             self.begun_texts.append(begun)
             fault = self.next_fault()
             room = self._context_tokens - self.prompt_tokens(messages)
@@ -287,7 +306,7 @@ class FakeChatModel(FakeRoom):
             allowed = words[: min(room, options.max_new_tokens)]
             for place, word in enumerate(allowed):
                 await self.output(place, self._paces.reply, fault)
-                yield TextPiece(word, 1)
+                yield TextPiece(word, 1) if isinstance(word, str) else TextPiece("", 1, call=word)
             await self.output(len(allowed), self._paces.reply, fault)
             if not allowed and not begun:
                 raise EmptyReplyError("the model ended its reply before the first character")
@@ -344,8 +363,9 @@ class FakeSpeechStream:
         self._place = 0
         self._is_open = False
 
-    async def push(self, tokens: Sequence[int], *, last: bool) -> NDArray[np.float32]:
-        """See the port."""
+    async def push(self, tokens: Sequence[int], *, last: bool, haste: Haste = NO_HASTE) -> NDArray[np.float32]:
+        """See the port; haste is written down."""
+        self._room.hastes.append(haste)
         with self._room.one_call(self._work):
             waiting = (*self._waiting, *tokens)
             is_ready = last or len(waiting) >= self._room.gather_tokens
@@ -358,13 +378,18 @@ class FakeSpeechStream:
 
 
 class FakeVocoder(FakeRoom):
-    """529.2 samples a token; `gather_tokens` are waited for before any come out. Each push is a call of `faults`."""
+    """529.2 samples a token; `gather_tokens` are waited for before any come out. Each push is a call of `faults`.
+
+    Attributes:
+        hastes: of every push, in order.
+    """
 
     def __init__(
         self, paces: Paces = INSTANT, sleep: Sleep | None = None, *, gather_tokens: int = 3 * GROUP_TOKENS
     ) -> None:
         super().__init__(sleep)
         self.gather_tokens = gather_tokens
+        self.hastes: list[Haste] = []
         self._paces = paces
 
     @property
@@ -488,16 +513,32 @@ def wave_of(tokens: Sequence[int], *, start: int, seed: int) -> NDArray[np.float
     return np.repeat(np.array(levels, np.float32), np.diff(np.array(ends, np.int64)))
 
 
-def _words(text: str) -> list[str]:
-    return [word + " " for word in text.split(" ")[:-1]] + [word for word in text.split(" ")[-1:] if word]
+def _words(text: str) -> list[str | FunctionCall]:
+    words: list[str | FunctionCall] = []
+    for place, part in enumerate(text.replace(CALL_END, CALL_START).split(CALL_START)):
+        if place % 2:
+            call = read_call(part, CallForm.JSON)
+            words.append(FunctionCall(call.name, call.arguments_json, call.problem))
+            continue
+        words += [word + " " for word in part.split(" ")[:-1]] + [word for word in part.split(" ")[-1:] if word]
+    return words
 
 
 def _repeated(messages: Sequence[ChatMessage]) -> str:
     content = messages[-1].content
-    return f"You said: {content}" if isinstance(content, str) else f"I heard {len(content.tokens)} tokens."
+    match content:
+        case SpeechTokens(tokens=tokens):
+            return f"I heard {len(tokens)} tokens."
+        case ToolResult(text=text, is_error=is_error):
+            return f"It failed: {text}" if is_error else f"It gave: {text}"
+    return f"You said: {content}"
 
 
 def _content_tokens(message: ChatMessage) -> int:
-    if isinstance(message.content, SpeechTokens):
-        return len(message.content.tokens)
-    return math.ceil(len(message.content) / TEXT_TOKEN_LETTERS)
+    match message.content:
+        case SpeechTokens(tokens=tokens):
+            return len(tokens)
+        case ToolCall(name=name, arguments_json=arguments):
+            return math.ceil(len(name + arguments) / TEXT_TOKEN_LETTERS)
+        case ToolResult(text=text) | str(text):
+            return math.ceil(len(text) / TEXT_TOKEN_LETTERS)

@@ -39,10 +39,12 @@ class FakeStream(Stream):
         options: Options,
         opening: StreamOpened,
         sequence: int,
+        age_ms: int,
     ) -> None:
         self.tenant = tenant
         self.session_id = session_id
         self.formats = formats
+        self.wall_s = 0.0
         self.heard: list[tuple[Samples, int]] = []
         self.told: list[tuple[Event, int]] = []
         self.refused: list[tuple[StepAudioError, int]] = []
@@ -54,7 +56,7 @@ class FakeStream(Stream):
         self._input_end = opening.next_input_sample
         self._has_ended = False
         self._waiting: asyncio.Queue[Emitted | StepAudioError | None] = asyncio.Queue()
-        self.emit(opening)
+        self.emit(opening, elapsed_ms=age_ms)
 
     @property
     def options(self) -> Options:
@@ -136,7 +138,8 @@ class FakeSessions(Sessions):
     """All sessions.
 
     Attributes:
-        formats, resume_at: of sessions that are resumed: their formats, and where their input goes on.
+        formats, resume_at, resume_age_ms: of sessions that are resumed: their formats, where their input goes on, and
+            their age.
         streams: all that were opened, in order.
         started, resumed: what was asked for.
         deleted: tenants and ids.
@@ -145,7 +148,7 @@ class FakeSessions(Sessions):
 
     def __init__(self, options: Options) -> None:
         self.formats = StreamFormats("pcm16", 16_000, "pcm16", 24_000)
-        self.resume_at = 0
+        self.resume_at = self.resume_age_ms = 0
         self.streams: list[FakeStream] = []
         self.started: list[StartRequest] = []
         self.resumed: list[ResumeRequest] = []
@@ -200,5 +203,6 @@ class FakeSessions(Sessions):
         opening: StreamOpened,
         sequence: int,
     ) -> Stream:
-        self.streams.append(FakeStream(tenant, session_id, formats, options, opening, sequence))
+        age_ms = self.resume_age_ms if opening.resumed else 0
+        self.streams.append(FakeStream(tenant, session_id, formats, options, opening, sequence, age_ms))
         return self.streams[-1]

@@ -265,6 +265,10 @@ class FakeSessionStore:
         span_s = times.lease_s + times.resume_window_s + record.kept.retention_s + times.margin_s
         record.keep_until_s = self._clock() + span_s
 
+    def forget_gone(self) -> None:
+        """Let go of what is kept of deleted sessions, so that a long run's memory is that of what is measured."""
+        self._records = {key: record for key, record in self._records.items() if not record.gone}
+
     def _bury(self, record: _Record, why: str) -> None:
         record.gone = why
         record.keep_until_s = self._clock() + self._times.tombstone_s

@@ -9,9 +9,9 @@ PRESETS: Final = ("nano", "a800x4", "h800x8", "h200x4", "multi-node")
 
 ROOM_ENVIRONMENT: Final = frozenset(
     f"STEPAUDIO_{name}"
-    for name in ("CHECKPOINTS", "DEVICE", "DTYPE", "THREADS", "MAX_BATCH", "LOG_LEVEL", "OTLP_ENDPOINT")
+    for name in ("CHECKPOINTS", "DEVICE", "ENGINE", "DTYPE", "THREADS", "MAX_BATCH", "LOG_LEVEL", "OTLP_ENDPOINT")
 )
-"""What every room is told; engines have settings of their own, which `extraEnv` sets."""
+"""What every room is told, whatever its engine."""
 
 Values = Mapping[str, Any]  # whatever YAML can say: some sets are wrong on purpose
 
@@ -38,6 +38,7 @@ OWN: Final[Mapping[str, Values]] = {
             },
         }
     },
+    "tools": {"orchestrator": {"tools": {"secretName": "functions", "cidrs": ["192.0.2.0/24"], "ports": [443, 8000]}}},
     "one-redis-without-tls": {"redis": {"replicas": 1, "tls": _TLS_OFF}},
     "five-redis-by-cert-manager": {"redis": {"replicas": 5, "tls": {"certificate": True, "issuerName": "house"}}},
     "gateway": {
@@ -69,10 +70,13 @@ OWN: Final[Mapping[str, Values]] = {
         }
     },
     "engines": {
+        "tokenizer": {"engine": "onnxruntime"},
+        "vocoder": {"engine": "tensorrt"},
         "engines": {
             "enabled": True,
+            "precision": "bfloat16",
             "builds": [
-                {"name": "vocoder-h800", "room": "vocoder", "command": ["build-engines", "vocoder"]},
+                {"name": "vocoder-h800", "room": "vocoder"},
                 {
                     "name": "tokenizer-l20",
                     "room": "tokenizer",
@@ -80,7 +84,7 @@ OWN: Final[Mapping[str, Values]] = {
                     "nodeSelector": {"nvidia.com/gpu.product": "NVIDIA-L20"},
                 },
             ],
-        }
+        },
     },
     "mesh": {
         "mesh": {

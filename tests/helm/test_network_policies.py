@@ -56,6 +56,7 @@ EXPECTED = {
     },
     "download-from-hub": SERVING | STORE | RAY | {_arrow("checkpoints", "cidr:0.0.0.0/0", 443)},
     "engines": SERVING | STORE | RAY,
+    "tools": SERVING | STORE | RAY | {_arrow("orchestrator", "cidr:192.0.2.0/24", 443, 8000)},
 }
 
 

@@ -10,7 +10,7 @@ import yaml
 
 from tests.helm.conftest import Chart
 from tests.helm.manifests import PodTemplate, Resource, matches, named, of_kind, pods
-from tests.helm.sets import ALL, CHART, ROOM_ENVIRONMENT
+from tests.helm.sets import ALL, CHART, PRESETS, ROOM_ENVIRONMENT
 
 ROOMS = ("tokenizer", "lm", "tts", "vocoder")
 LONGEST_TURN_S = 120
@@ -249,6 +249,40 @@ def test_the_environment_of_a_room_is_read_by_its_settings(chart: Chart) -> None
         deployment = named(chart.render("nano"), "Deployment", f"release-{room}")
         given = {one["name"] for one in deployment["spec"]["template"]["spec"]["containers"][0]["env"]}
         assert {name for name in given if name.startswith("STEPAUDIO_")} == ROOM_ENVIRONMENT
+
+
+@pytest.mark.parametrize("name", [*PRESETS, "engines"])
+def test_every_room_is_told_what_its_engine_needs(chart: Chart, name: str) -> None:
+    from services.shared.serving.settings import RoomSettings  # here: it needs the rooms' own packages
+
+    known = {f"STEPAUDIO_{field.upper()}" for field in RoomSettings.model_fields}
+    rendered = [pod for pod in pods(chart.render(name)) if pod.component in ROOMS]
+    assert rendered
+    for pod in rendered:
+        environment = {one["name"]: one.get("value", "") for one in pod.spec["containers"][0]["env"]}
+        assert {variable for variable in environment if variable.startswith("STEPAUDIO_")} <= known
+        gpus = pod.spec["containers"][0]["resources"].get("limits", {}).get("nvidia.com/gpu", "1")
+        match environment["STEPAUDIO_ENGINE"]:
+            case "vllm":
+                assert environment["STEPAUDIO_TENSOR_PARALLEL"] == gpus
+                assert environment["STEPAUDIO_DTYPE"] == "bfloat16"
+            case "torch":
+                assert "STEPAUDIO_TENSOR_PARALLEL" not in environment
+            case _:
+                assert environment["STEPAUDIO_DTYPE"] == "float32"
+                mounts = [mount["mountPath"] for mount in pod.spec["containers"][0]["volumeMounts"]]
+                assert environment["STEPAUDIO_GRAPH_CACHE"] in mounts
+
+
+def test_a_build_runs_the_rooms_own_command_for_its_engine(chart: Chart) -> None:
+    jobs = [one for one in chart.render("engines") if one["kind"] == "Job" and "engines" in one["metadata"]["name"]]
+    commands = [job["spec"]["template"]["spec"]["containers"][0]["command"] for job in jobs]
+    assert ["build-engines", "tokenizer"] in commands
+    (own,) = (command for command in commands if command[0] == "python3")
+    assert own[:3] == ["python3", "-m", "services.vocoder.engine.build"]
+    assert {"--cache=/engines", "--precision=bfloat16"} < set(own)
+    module = importlib.util.find_spec(own[2])
+    assert module is not None, "the command is a module of the rooms"
 
 
 @pytest.mark.parametrize("name", ["nano", "default", "one-redis-without-tls", "five-redis-by-cert-manager"])

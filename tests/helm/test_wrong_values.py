@@ -98,6 +98,15 @@ WRONG: list[tuple[str, dict[str, Any], tuple[str, ...]]] = [
         },
         ("the room vocoder, which has no GPU",),
     ),
+    ("engine-of-lm", {"lm": {"engine": "tensorrt"}}, ("lm.engine is tensorrt", "does not compute")),
+    ("engine-of-vocoder", {"vocoder": {"engine": "vllm"}}, ("vocoder.engine is vllm", "does not compute")),
+    ("engine-without-cache", {"vocoder": {"engine": "tensorrt"}}, ("engines.enabled is off",)),
+    ("engine-without-gpu", {"tts": {"engine": "vllm", "gpu": {"count": 0}}}, ("tts.engine is vllm", "gpu.count is 0")),
+    (
+        "build-without-command",
+        {"engines": {"enabled": True, "builds": [{"name": "x", "room": "vocoder"}]}},
+        ("vocoder.engine is torch, which needs no build",),
+    ),
     (
         "queue-of-lm",
         {"autoscaling": {"enabled": True}, "lm": {"autoscaling": {"queueMs": 10}}},

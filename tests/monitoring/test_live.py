@@ -65,7 +65,8 @@ class Running:
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     folder = tmp_path_factory.mktemp("monitored")
-    system = LocalSystem(LocalSettings(run_folder=folder, checkpoints=NANO), notify=lambda _: None, rooms_only=False)
+    settings = LocalSettings(run_folder=folder, checkpoints=NANO, engine="torch")
+    system = LocalSystem(settings, notify=lambda _: None, rooms_only=False)
     try:
         asyncio.run(system.start())
         record = read_record(folder)

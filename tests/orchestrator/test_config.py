@@ -53,6 +53,8 @@ def test_the_stores_password_is_not_shown(environment: Environment) -> None:
         ("STEPAUDIO_CREDENTIALS", "/nowhere"),
         ("STEPAUDIO_TLS_CLIENT_AUTHORITIES", "/nowhere"),
         ("STEPAUDIO_MAX_REPLICAS", "0"),
+        ("STEPAUDIO_TURN_MODEL", "/nowhere"),
+        ("STEPAUDIO_TURN_MODEL_SHA256", "2BB0"),
     ],
 )
 def test_a_value_that_cannot_be_used_is_refused_by_its_name(

@@ -5,10 +5,12 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import urllib.request
 from pathlib import Path
 
 import grpc
+import numpy as np
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from prometheus_client import CollectorRegistry
@@ -17,10 +19,11 @@ from protos.gen.stepaudio.v1 import audio_pb2, speech_pb2, speech_pb2_grpc, voic
 from services.local.triton import free_ports
 from services.orchestrator.config import OrchestratorSettings, read_settings
 from services.orchestrator.replica import CountedFaults, Replica
-from services.shared.errors import RoomUnavailableError
+from services.shared.errors import CorruptFileError, InvalidOptionError, RoomUnavailableError
 from services.shared.telemetry.catalogue import ORCHESTRATOR, ORCHESTRATOR_METRICS
 from services.shared.telemetry.metrics import Metrics
 from tests.conftest import NANO, ROOT
+from tests.orchestrator.adapters.test_smart_turn import write_network
 
 SERVING, NOT_SERVING = health_pb2.HealthCheckResponse.SERVING, health_pb2.HealthCheckResponse.NOT_SERVING
 
@@ -116,6 +119,25 @@ def test_a_replica_whose_port_is_taken_cannot_start_and_leaves_nothing(
 
 
 @pytest.mark.integration
+def test_a_replica_opens_the_turn_model_that_was_meant_and_no_other(
+    settings: OrchestratorSettings, tmp_path: Path
+) -> None:
+    path = tmp_path / "turns.onnx"
+    named = settings.model_copy(update={"turn_model": path, "turn_model_sha256": write_network(path)})
+
+    async def threads_of(chosen: OrchestratorSettings) -> list[str]:
+        async with Replica(chosen) as replica:
+            await replica.check()
+            assert replica.turn_model is not None
+            assert 0.0 <= await replica.turn_model.judge(np.zeros(16_000, np.float32)) <= 1.0
+        return [thread.name for thread in threading.enumerate() if thread.name.startswith("turn-model")]
+
+    assert asyncio.run(threads_of(named)) == []
+    with pytest.raises(CorruptFileError, match="SHA-256"):
+        asyncio.run(threads_of(settings.model_copy(update={"turn_model": path})))
+
+
+@pytest.mark.integration
 def test_a_plain_process_serves_until_it_is_asked_to_end(environment: dict[str, str], tmp_path: Path) -> None:
     log = tmp_path / "log"
     environment |= {"STEPAUDIO_LOG_FILE": str(log), "STEPAUDIO_DRAIN_GRACE_S": "1"}
@@ -151,3 +173,18 @@ def _page(address: str) -> str:
     with urllib.request.urlopen(f"http://{address}/metrics", timeout=5) as page:
         text: str = page.read().decode()
     return text
+
+
+@pytest.mark.integration
+def test_a_replica_records_where_it_is_told_to_and_does_not_start_where_it_cannot(
+    settings: OrchestratorSettings, tmp_path: Path
+) -> None:
+    async def use(folder: Path) -> None:
+        async with Replica(settings.model_copy(update={"record_folder": folder})):
+            assert folder.is_dir()
+
+    assert settings.record_folder is None
+    asyncio.run(use(tmp_path / "recordings"))
+    (tmp_path / "file").touch()
+    with pytest.raises(InvalidOptionError, match="recordings cannot be kept"):
+        asyncio.run(use(tmp_path / "file" / "recordings"))

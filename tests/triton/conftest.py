@@ -58,7 +58,7 @@ def shared_rooms(folders: pytest.TempPathFactory) -> Iterator[Rooms]:
     if not is_installed():
         pytest.skip("the Triton server is in the extra `local`")
     if not _RUNNING:
-        settings = LocalSettings(run_folder=folders.mktemp("triton"), checkpoints=NANO)
+        settings = LocalSettings(run_folder=folders.mktemp("triton"), checkpoints=NANO, engine="torch")
         _RUNNING.append(LocalSystem(settings, notify=lambda step: None))
         try:
             asyncio.run(_RUNNING[0].start())

@@ -70,18 +70,58 @@ def test_a_streams_mel_is_far_nearer_to_the_wholes_than_another_seeds() -> None:
     assert 0 < streamed < 0.25 * another_seed
 
 
-def test_a_first_pass_of_few_steps_is_the_only_one_and_little_is_heard_of_it() -> None:
-    tokens, exact, hasty = nano_tokens(14), nano(), replace(nano(), stream_settings=StreamSettings(first_steps=4))
+def test_passes_take_twice_as_many_steps_each_up_to_all_and_little_is_heard_of_it() -> None:
+    tokens, exact, hasty = nano_tokens(14), nano(), replace(nano(), stream_settings=StreamSettings(first_steps=3))
     passes: list[int] = []
     hook = nano().flow.estimator.final_proj.register_forward_hook(lambda _, __, out: passes.append(out.shape[2]))
     try:
         stream(hasty, tokens, nano_voice(), seed=1, group=5)
     finally:
         hook.remove()
-    assert [passes.count(length) for length in dict.fromkeys(passes)] == [4, 10, 10]
+    assert [passes.count(length) for length in dict.fromkeys(passes)] == [3, 6, 10]
     few, all_steps = (stream_mel(it, tokens, nano_voice(), seed=1, group=5) for it in (hasty, exact))
     another_seed = stream_mel(exact, tokens, nano_voice(), seed=2, group=5)
     assert 0 < np.abs(few - all_steps).mean() < 0.1 * np.abs(another_seed - all_steps).mean()
+
+
+@pytest.mark.parametrize("steps", [1, 4, 10])
+def test_a_push_may_take_fewer_steps_than_the_settings_say_and_never_more(steps: int) -> None:
+    vocoder = replace(nano(), stream_settings=StreamSettings(first_steps=6))
+    rows: list[int] = []
+    hook = vocoder.flow.estimator.final_proj.register_forward_hook(lambda _, __, out: rows.append(len(out)))
+    try:
+        state = vocoder.initial_state(1)
+        for place, usual in enumerate((6, 10)):
+            tokens = nano_tokens(12)
+            rows.clear()
+            (chunk,) = vocoder.chunks([Push(tokens, nano_voice(), state, final=False, steps=steps)])
+            assert not isinstance(chunk, StepAudioError)
+            samples, state = chunk
+            assert len(samples)
+            assert len(rows) == min(steps, usual), f"pass {place}"
+    finally:
+        hook.remove()
+
+
+def test_a_first_pass_may_wait_for_less_and_later_ones_wait_as_ever() -> None:
+    vocoder = nano()
+    early = nano_tokens(10)[:20]
+    (usual,) = vocoder.chunks([Push(early, nano_voice(), vocoder.initial_state(1), final=False)])
+    (sooner,) = vocoder.chunks([Push(early, nano_voice(), vocoder.initial_state(1), final=False, first_hop_frames=15)])
+    assert not isinstance(usual, StepAudioError)
+    assert not isinstance(sooner, StepAudioError)
+    assert (len(usual[0]), usual[1].passes) == (0, 0)
+    assert (len(sooner[0]) > 0, sooner[1].passes) == (True, 1)
+    later = [Push(early[:5], nano_voice(), sooner[1], final=False, first_hop_frames=hop) for hop in (None, 1)]
+    for chunk in vocoder.chunks(later):
+        assert not isinstance(chunk, StepAudioError)
+        assert chunk[1].passes == 1
+
+
+@pytest.mark.parametrize("wrong", [{"steps": 0}, {"steps": 11}, {"first_hop_frames": 0}, {"first_hop_frames": 173}])
+def test_what_a_push_asks_for_is_bounded(wrong: dict[str, int]) -> None:
+    with pytest.raises(InvalidOptionError, match=r"takes 1 to 10|waits for 1 to 172"):
+        Push(nano_tokens(1), nano_voice(), nano().initial_state(0), False, **wrong)
 
 
 def test_seams_are_no_louder_than_the_same_places_without_a_seam() -> None:

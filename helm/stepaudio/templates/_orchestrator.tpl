@@ -40,6 +40,9 @@
   "STEPAUDIO_MAX_SESSIONS" $own.maxSessions
   "STEPAUDIO_MAX_TENANT_SESSIONS" $own.maxTenantSessions
   "STEPAUDIO_MAX_TENANT_CALLS" $own.maxTenantCalls
+  "STEPAUDIO_MAX_TENANT_SPECULATIONS" $own.maxTenantSpeculations
+  "STEPAUDIO_TENANT_WASTED_TOKENS" $own.tenantWastedTokens
+  "STEPAUDIO_MAX_DEGRADATION" $own.maxDegradation
   "STEPAUDIO_MAX_PLAYOUT_LEAD_MS" $own.maxPlayoutLeadMs
   "STEPAUDIO_RESUME_WINDOW_S" $own.resumeWindowSeconds
   "STEPAUDIO_MAX_IDLE_S" $own.maxIdleSeconds
@@ -47,6 +50,7 @@
   "STEPAUDIO_DRAIN_GRACE_S" $own.drainSeconds
   "STEPAUDIO_VOICE" $own.voice
   "STEPAUDIO_SYSTEM_PROMPT" $own.systemPrompt
+  "STEPAUDIO_TOOL_CALL_FORM" $own.tools.callForm
   "STEPAUDIO_LOG_LEVEL" .Values.telemetry.logLevel
   "STEPAUDIO_OTLP_ENDPOINT" .Values.telemetry.otlpEndpoint
   "STEPAUDIO_MIN_REPLICAS" $own.minReplicas
@@ -58,6 +62,9 @@
 {{- range $room := list "tokenizer" "lm" "tts" "vocoder" }}
 {{- $values := include "stepaudio.room.values" (dict "root" $ "room" $room) | fromYaml }}
 {{- $_ := set $settings (printf "STEPAUDIO_%s_ADDRESS" (upper $room)) (printf "%s-%s.%s.svc:%d" $name $room $.Release.Namespace (int $values.port)) }}
+{{- end }}
+{{- if $own.tools.secretName }}
+{{- $_ := set $settings "STEPAUDIO_TOOLS" "/etc/stepaudio/tools/tools.json" }}
 {{- end }}
 {{- if .Values.api.tls.enabled }}
 {{- $_ := set $settings "STEPAUDIO_TLS_CERTIFICATE" "/etc/stepaudio/api-tls/tls.crt" }}
@@ -97,6 +104,11 @@
 - name: credentials
   mountPath: /etc/stepaudio/credentials
   readOnly: true
+{{- if .Values.orchestrator.tools.secretName }}
+- name: tools
+  mountPath: /etc/stepaudio/tools
+  readOnly: true
+{{- end }}
 {{- if .Values.api.tls.enabled }}
 - name: api-tls
   mountPath: /etc/stepaudio/api-tls
@@ -128,6 +140,13 @@
     secretName: {{ .Values.api.auth.secretName }}
     items:
       - {key: credentials.json, path: credentials.json}
+{{- with .Values.orchestrator.tools.secretName }}
+- name: tools
+  secret:
+    secretName: {{ . }}
+    items:
+      - {key: tools.json, path: tools.json}
+{{- end }}
 {{- if .Values.api.tls.enabled }}
 - name: api-tls
   secret:

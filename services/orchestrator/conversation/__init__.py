@@ -8,7 +8,7 @@
     state.py      what is known                           interruption.py  what stops a reply
     replies.py    a turn until it is kept                 endpointing.py   the user's turn
     playout.py    what was sent and heard                 voice_activity.py  where speech is
-    history.py    what the chat model reads
+    history.py    what the chat model reads             governor.py      what is given up
 
 Positions of the user's audio are samples at 16 kHz from the session's first one, of a reply's samples at the vocoder's
 rate from that reply's first; only the ingress knows the client's own formats. Times are monotonic seconds.

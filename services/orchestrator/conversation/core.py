@@ -52,7 +52,7 @@ from services.orchestrator.conversation.events import (
     TurnJudged,
     VoiceFrame,
 )
-from services.orchestrator.conversation.history import PastTurn, context, messages, speech_of
+from services.orchestrator.conversation.history import EndedTurn, PastTurn, context, messages, speech_of
 from services.orchestrator.conversation.interruption import (
     detach,
     interrupt,
@@ -70,14 +70,15 @@ from services.orchestrator.conversation.record import Message, Origin, ReplyBasi
 from services.orchestrator.conversation.replies import (
     advance,
     on_audio,
+    on_call,
     on_committed,
     on_text,
     on_transcribed,
     on_work_over,
 )
-from services.orchestrator.conversation.speculation import keep_made
+from services.orchestrator.conversation.speculation import keep_made, prepare
 from services.orchestrator.conversation.state import MAX_WAITING, Asked, Phase, State, StreamState, Turn, User, tell
-from services.orchestrator.conversation.tools import on_tool_answered, on_tool_call, on_tool_time
+from services.orchestrator.conversation.tools import on_notice_time, on_tool_answered, on_tool_time
 from services.orchestrator.conversation.voice_activity import Ears
 from services.shared.errors import CancelledRequestError, InputEndedError, TooManyWaitingTurnsError
 
@@ -102,7 +103,7 @@ class Past:
         basis: what the open turn's reply goes on from; None where it cannot. The shell has its utterance's tokens.
     """
 
-    turns: tuple[PastTurn, ...] = ()
+    turns: tuple[EndedTurn, ...] = ()
     open_turn: PastTurn | None = None
     epoch: int = 1
     input_sample: int = 0
@@ -172,7 +173,7 @@ def step(state: State, event: Event) -> tuple[State, tuple[Effect, ...]]:
     if isinstance(event, VoiceFrame):
         state = hear_barge_in(on_voice_frame(state, event, out), event.at_s, out)
         if not out:
-            return state, ()
+            return prepare(state, out), tuple(out)
     elif isinstance(event, _ClientEvent):
         state = _from_client(state, event, out)
     elif isinstance(event, _StreamEvent):
@@ -223,7 +224,7 @@ def _from_work(state: State, event: _WorkEvent, out: list[Effect]) -> State:
         case ReplyTextMade():
             return on_text(keep_made(state, event), event, out)
         case ToolCallMade():
-            return on_tool_call(keep_made(state, event), event, out)
+            return on_call(keep_made(state, event), event, out)
         case ReplyMade():
             return on_work_over(state, event.at_s, event.reply, work=event.work, error=None, out=out)
         case ReplyFailed():
@@ -245,11 +246,22 @@ def _from_elsewhere(state: State, event: _OtherEvent, out: list[Effect]) -> Stat
         case ToolAnswered():
             return on_tool_answered(state, event, out)
         case SpeculationAllowed():
-            return replace(state, ahead=replace(state.ahead, is_allowed=event.is_allowed))
+            return replace(
+                state, ahead=replace(state.ahead, is_allowed=event.is_allowed, is_given_up=event.is_given_up)
+            )
         case TurnCommitted():
             return on_committed(state, event, out)
         case TimeReached():
-            return on_tool_time(state, event.at_s, out) if event.timer is Timer.TOOL else on_time(state, event, out)
+            return _on_time(state, event, out)
+
+
+def _on_time(state: State, event: TimeReached, out: list[Effect]) -> State:
+    match event.timer:
+        case Timer.TOOL:
+            return on_tool_time(state, event.at_s, out)
+        case Timer.NOTICE:
+            return on_notice_time(state, event.at_s, out)
+    return on_time(state, event, out)
 
 
 def _on_asked(state: State, event: TextTurn | Say, origin: Origin, out: list[Effect]) -> State:
@@ -273,8 +285,8 @@ def _on_asked(state: State, event: TextTurn | Say, origin: Origin, out: list[Eff
     return replace(state, waiting=(asked, *state.waiting), request_ids=ids)
 
 
-def _said(turns: Iterable[PastTurn]) -> Iterable[Message]:
-    return (message for turn in turns for message in messages(turn.user_text, turn.agent_text))
+def _said(turns: Iterable[EndedTurn]) -> Iterable[Message]:
+    return (message for turn in turns for message in messages(turn.user_text, turn.agent_text, turn.tool_exchanges))
 
 
 def _held(turn: PastTurn, past: Past, reply_rate_hz: int) -> Turn:

@@ -25,8 +25,8 @@ _TEXT: Final = """
 | mode SILENCE | `complete_silence_ms` |
 | mode TURN_MODEL, the model finds the sentence finished (`complete_threshold`) | `complete_silence_ms` |
 | mode TURN_MODEL, it does not, or has not answered yet | `max_silence_ms` |
-| `adapt_to_caller`, four pauses of this caller are known | a quarter more than nine tenths of them, instead of \
-`complete_silence_ms`; at least half of that, at most `max_silence_ms` |
+| `adapt_to_caller` (the server's default) | instead of `complete_silence_ms`, 2.5 times this caller's usual pause; at \
+least half of it, at most `max_silence_ms` |
 | one known word was said ("yes"), `one_word_silence_ms` | that |
 | letters or digits are being spelled, `spelling_silence_ms` | that, if it is longer |
 | `EndOfTurn`, in every mode; in mode MANUAL nothing else | none |
@@ -35,10 +35,34 @@ _TEXT: Final = """
 A clue counts from the moment it comes, and until the user speaks on. The knobs are those of the agent's state:
 `while_replying` in Replying, `while_tool_running` in ToolRunning, `while_idle` else.
 
+The usual pause is the geometric mean of the last 20 within this caller's turns. A turn of 1.5 s or more without any
+counts as one of `pause_ms`. So does, as long as it was, a pause that ended a turn too early: the caller spoke on before
+a quarter of a second of the answer was heard. At the start, `complete_silence_ms` stands for three pauses that it would
+follow from. A caller who chooses nothing gets `adapt_to_caller` with 1200 ms in all three states;
+[measured](measurements.md#turn-taking).
+
+### The turn model
+
+Mode TURN_MODEL is offered where the operator has given the file of a turn model, smart-turn v3.2 of Daily (8.7 MB,
+BSD-2-Clause, 23 languages). It is no part of this project and of no image. It is in the wheel of pipecat-ai 1.14.0, of
+which nothing else is needed:
+
+```sh
+pip download --no-deps pipecat-ai==1.14.0
+unzip -j pipecat_ai-1.14.0-py3-none-any.whl '*/smart-turn-v3.2-cpu.onnx'
+```
+
+Put it beside the checkpoints, where every replica can read it, and set `STEPAUDIO_TURN_MODEL` to its path. Its SHA-256
+has to be `2bb026316b14a660486a75b1733cd3fbab8c2fd0314dc9af7be49f8cca967e4f`; for another file, give its own as
+`STEPAUDIO_TURN_MODEL_SHA256`. A judgement takes 80 ms of one processor, in a thread of its own; where none comes within
+a second, silence decides.
+
 ## What speculation may do
 
 A reply is prepared at most once for each pause and `max_per_turn` times for a turn, while the agent is Idle, no other
-turn waits and the tenant's budget allows it. Nothing of it is told. The end of the turn commits it, unless the user has
+turn waits and the tenant's budget allows it. It is begun `pause_ms` into the pause at the earliest; later where it will
+be ready all the same when the turn ends, as the longest of the last eight first audios took; and with `adapt_to_caller`
+not before the usual pause is over. Nothing of it is told. The end of the turn commits it, unless the user has
 spoken on, another turn comes first, it has read another part of the last reply than was heard, or options have changed.
 
 ## What interrupts

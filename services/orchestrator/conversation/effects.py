@@ -69,7 +69,7 @@ class AskTurnModel:
 
 @dataclass(frozen=True, slots=True)
 class StartReply:
-    """Work out a reply, or the piece of it that follows calls of functions.
+    """Work out a reply, or the piece of it that is said while functions run or after they did.
 
     Attributes:
         reply: under which the work reports.
@@ -110,6 +110,7 @@ class ResumeReply:
         text: that was reported of it; what is reported follows it.
         is_text_complete: no more text of it comes.
         context, words, options, seed: as `StartReply` had them.
+        part_sample, part_character: position at which the stopped piece of the reply began, in its audio and its text.
     """
 
     reply: ReplyId
@@ -121,6 +122,8 @@ class ResumeReply:
     words: str
     options: Options
     seed: int | None
+    part_sample: int = 0
+    part_character: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,7 +37,14 @@ from services.orchestrator.conversation.outputs import (
     SpeechStopped,
     Transcript,
 )
-from services.orchestrator.conversation.patience import ending_silence_ms, is_cut_off, knobs, learn_pause, wants_words
+from services.orchestrator.conversation.patience import (
+    ending_silence_ms,
+    is_cut_off,
+    knobs,
+    learn_fluency,
+    learn_pause,
+    wants_words,
+)
 from services.orchestrator.conversation.record import Origin, Utterance
 from services.orchestrator.conversation.speculation import TAIL_MS, discard, tail_end
 from services.orchestrator.conversation.state import MAX_WAITING, Asked, State, StreamState, User, tell
@@ -131,7 +138,7 @@ def _begin_speech(state: State, silent_from: int, out: list[Effect]) -> State:
     user, ears = state.user, state.ears
     onset = max(ears.end_sample if ears.run_first is None else ears.run_first, user.free_from)
     silence_ms = (onset - silent_from) // SAMPLES_PER_MS
-    if user.state is UserState.PAUSED or (silent_from and is_cut_off(state, silence_ms)):
+    if user.state is UserState.PAUSED or (silent_from and is_cut_off(state, onset, silence_ms)):
         state = learn_pause(state, silence_ms)
     if user.state is UserState.SILENCE:
         user = User(
@@ -144,7 +151,9 @@ def _begin_speech(state: State, silent_from: int, out: list[Effect]) -> State:
     after = user_after(user.state, UserMove.SPEECH) or user.state
     tell(state, out, SpeechStarted(onset), state.speech_turn)
     state = discard(state, out)
-    return replace(state, user=replace(user, state=after, clues=replace(user.clues, onset=onset)))
+    has_paused = user.has_paused or user.state is UserState.PAUSED
+    clues = replace(user.clues, onset=onset)
+    return replace(state, user=replace(user, state=after, clues=clues, has_paused=has_paused))
 
 
 def _go_on(state: State, out: list[Effect]) -> State:
@@ -181,7 +190,16 @@ def _settled(state: State, ears: Ears) -> User:
     tail = min(ears.speech_end + TAIL_MS * SAMPLES_PER_MS, ears.end_sample)
     sure = ears.end_sample if _is_manual(state) else tail
     sure = max(user.settled_sample, min(sure, user.first_sample + _longest(state)))
-    return User(user.state, user.utterance, user.first_sample, sure, user.started_s, user.free_from, user.clues)
+    return User(
+        user.state,
+        user.utterance,
+        user.first_sample,
+        sure,
+        user.started_s,
+        user.free_from,
+        user.clues,
+        user.has_paused,
+    )
 
 
 def _end_turn(state: State, end_sample: int, out: list[Effect]) -> State:
@@ -189,6 +207,8 @@ def _end_turn(state: State, end_sample: int, out: list[Effect]) -> State:
     user, ears = state.user, state.ears
     end = max(user.settled_sample, min(end_sample, user.first_sample + _longest(state)))
     speech_end = min(ears.speech_end, end)
+    if not user.has_paused:
+        state = learn_fluency(state, (speech_end - user.first_sample) // SAMPLES_PER_MS)
     _tell_stopped(state, speech_end, out)
     after = user_after(user.state, UserMove.TURN_END) or user.state
     utterance = Utterance(user.utterance, user.first_sample, end)

@@ -57,6 +57,8 @@ class Timer(StrEnum):
     """If no word was said until now, the interrupted reply goes on."""
     TOOL = "tool"
     """A call of a function has taken as long as it may."""
+    NOTICE = "notice"
+    """Nothing has been heard for a while because a function runs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,7 +221,7 @@ class ReplyAudioMade:
 
 @dataclass(frozen=True, slots=True)
 class ToolCallMade:
-    """A reply calls a function; none of its text follows the calls.
+    """A reply calls a function; text that follows is spoken while the function runs.
 
     Attributes:
         call: with an id that no other call of the session has.
@@ -306,10 +308,16 @@ class TurnJudged:
 
 @dataclass(frozen=True, slots=True)
 class SpeculationAllowed:
-    """Whether replies may be prepared from now on: the tenant's budget, and the slack of the rooms."""
+    """Whether replies may be prepared from now on: the tenant's budget, and the slack of the rooms.
+
+    Attributes:
+        is_allowed: they may.
+        is_given_up: they may not because the rooms have fallen behind.
+    """
 
     at_s: float
     is_allowed: bool
+    is_given_up: bool = False
 
 
 @dataclass(frozen=True, slots=True)

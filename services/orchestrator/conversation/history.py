@@ -1,21 +1,27 @@
 """What the chat model reads: system prompt, history, and the turns so far, the user's newest part last.
 
 It gives the whole history; whoever knows the model's tokens cuts it to the model's context. The agent's part of a turn
-is what was heard of it. Speech stands as speech until its transcript is there.
+is what was heard of it. Speech stands as speech until its transcript is there. What functions gave is read whole in the
+turn that called them; later turns read, and the store keeps, the first `KEPT_RESULT_CHARACTERS` of each.
 """
 
 from collections.abc import Iterable
-from typing import Protocol
+from itertools import groupby
+from typing import Final, Protocol
 
 from services.orchestrator.conversation.record import (
     Message,
     Origin,
     Role,
+    ToolCall,
+    ToolExchange,
     ToolOutcome,
     ToolResult,
     UtteranceSpeech,
 )
 from services.orchestrator.conversation.state import Asked, Call, State, Turn
+
+KEPT_RESULT_CHARACTERS: Final = 4096
 
 
 class PastTurn(Protocol):
@@ -42,21 +48,60 @@ class PastTurn(Protocol):
         """Of the client's message; empty for speech."""
 
 
-def messages(user: str | UtteranceSpeech, agent: str, calls: Iterable[Call] = ()) -> tuple[Message, ...]:
+class EndedTurn(PastTurn, Protocol):
+    """A turn that is over."""
+
+    @property
+    def tool_exchanges(self) -> tuple[ToolExchange, ...]:
+        """Its calls of functions."""
+
+
+def messages(user: str | UtteranceSpeech, agent: str, exchanges: Iterable[ToolExchange] = ()) -> tuple[Message, ...]:
     """One turn, its calls of functions before what the agent said; a part without words is left out."""
-    exchanged = (part for call in calls if call.outcome is not None for part in _exchange(call))
+    exchanged = (part for done in exchanges for part in _exchange(done.call, done.outcome, done.text))
     parts = (Message(Role.USER, user), *exchanged, Message(Role.ASSISTANT, agent))
     return tuple(part for part in parts if part.content != "")
 
 
+def exchanges(calls: Iterable[Call]) -> tuple[ToolExchange, ...]:
+    """Calls as they are kept; one that is still waited for counts as cancelled."""
+    return tuple(
+        ToolExchange(
+            call.call,
+            call.outcome or ToolOutcome.CANCELLED,
+            shortened(call.text, KEPT_RESULT_CHARACTERS),
+            None if call.tool is None else call.tool.executor,
+            max(call.ended_s - call.asked_s, 0.0),
+        )
+        for call in calls
+    )
+
+
+def shortened(text: str, characters: int) -> str:
+    """A text of at most so many characters, and a note for whoever reads it where more was there."""
+    if len(text) <= characters:
+        return text
+    return f"{text[:characters]} [cut here: {len(text)} characters in all]"
+
+
 def continued(turn: Turn) -> tuple[Message, ...]:
-    """What is read for the part of a reply that follows calls of functions: all of the turn so far."""
+    """What is read for the part of a reply that follows calls of functions: all of the turn so far.
+
+    Text and calls stand as they were said, then what the calls gave; then the next part, and so on.
+    """
     read, start = list(turn.context), 0
-    for call in turn.calls:
-        if call.at_character > start:
-            read.append(Message(Role.ASSISTANT, turn.text[start : call.at_character]))
-            start = call.at_character
-        read += _exchange(call)
+    for end, group in groupby(turn.calls, lambda call: call.read_character):
+        calls, results = list(group), list[Message]()
+        for call in calls:
+            read += _said(turn.text[start : call.at_character])
+            start = max(start, call.at_character)
+            made = _exchange(call.call, call.outcome, call.text)
+            read += made[:1]
+            results += made[1:]
+        until = len(turn.text) if end is None else end
+        read += _said(turn.text[start:until])
+        start = until
+        read += results
     return tuple(read)
 
 
@@ -70,7 +115,13 @@ def context(state: State, asked: Asked, *, is_open: bool = False) -> tuple[Messa
     """
     prompt = state.options.system_prompt
     system = (Message(Role.SYSTEM, prompt),) if prompt else ()
-    open_turns = (part for turn in state.turns for part in messages(_user_part(turn), turn.agent_text, turn.calls))
+    open_turns = (
+        part
+        for turn in state.turns
+        for part in messages(
+            _user_part(turn), turn.agent_text, exchanges(call for call in turn.calls if call.outcome is not None)
+        )
+    )
     now: str | UtteranceSpeech = asked.text
     if asked.utterance is not None:
         now = UtteranceSpeech(asked.utterance.number, asked.utterance.end_sample if is_open else None)
@@ -88,9 +139,13 @@ def _user_part(turn: Turn) -> str | UtteranceSpeech:
     return turn.user_text or ""
 
 
-def _exchange(call: Call) -> tuple[Message, ...]:
+def _said(text: str) -> list[Message]:
+    return [Message(Role.ASSISTANT, words)] if (words := text.strip()) else []
+
+
+def _exchange(call: ToolCall, outcome: ToolOutcome | None, text: str) -> tuple[Message, ...]:
     """A call and what the model is told of it; of one that was cancelled, nothing."""
-    if call.outcome is ToolOutcome.CANCELLED:
+    if outcome is ToolOutcome.CANCELLED:
         return ()
-    result = ToolResult(call.call.call_id, call.text, call.outcome is not ToolOutcome.RETURNED)
-    return Message(Role.ASSISTANT, call.call), Message(Role.TOOL, result)
+    result = ToolResult(call.call_id, text, outcome is not ToolOutcome.RETURNED)
+    return Message(Role.ASSISTANT, call), Message(Role.TOOL, result)

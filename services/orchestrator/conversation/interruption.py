@@ -47,6 +47,7 @@ from services.orchestrator.conversation.replies import (
 from services.orchestrator.conversation.speculation import discard
 from services.orchestrator.conversation.state import (
     Ahead,
+    Part,
     Phase,
     State,
     StreamState,
@@ -103,7 +104,7 @@ def interrupt(
         until_s = at_s + patience_ms / 1000
         out.append(SetTimer(Timer.FALSE_INTERRUPTION, until_s))
         return replace(with_turn(state, turn), trial=Trial(turn.number, state.user.utterance, until_s))
-    turn = cancel_calls(state, turn, out)
+    turn = cancel_calls(state, turn, at_s, out)
     if is_said or turn.playout.sent_samples == 0:
         return with_turn(state, settle(turn, at_s, heard_samples=turn.heard_samples, is_cut=True))
     return _await_heard(with_turn(state, turn), out)
@@ -119,7 +120,7 @@ def end_trial(state: State, at_s: float, out: list[Effect]) -> State:
     turn = find_turn(state, trial.turn)
     if turn is None or turn.phase is not Phase.SUSPENDED:
         return state
-    turn = cancel_calls(state, turn, out)
+    turn = cancel_calls(state, turn, at_s, out)
     if turn.has_said_heard or turn.playout.sent_samples == 0 or turn.decide_by_s <= at_s:
         return with_turn(state, settle(turn, at_s, heard_samples=turn.heard_samples, is_cut=True))
     return _await_heard(with_turn(state, replace(turn, phase=Phase.AWAITING_HEARD)), out)
@@ -130,6 +131,7 @@ def take_up(state: State, turn: Turn, out: list[Effect]) -> State:
     first, stopped = turn.heard_samples, turn.reply
     playout = turn.playout.stopped_at(first, turn.playout.characters_at(first))
     reply = ReplyId(turn.number, state.epoch)
+    part = turn.part or Part(turn.context, turn.asked.text if turn.asked.origin is Origin.SAY else "", 0, 0)
     out.append(
         ResumeReply(
             reply,
@@ -137,10 +139,12 @@ def take_up(state: State, turn: Turn, out: list[Effect]) -> State:
             first,
             turn.text,
             is_text_complete(turn),
-            turn.context,
-            turn.asked.text if turn.asked.origin is Origin.SAY else "",
+            part.context,
+            part.words,
             turn.options,
             turn.seed,
+            part.first_sample,
+            part.first_character,
         )
     )
     turn = replace(
@@ -184,7 +188,7 @@ def on_taken_up(state: State, event: ReplyTakenUp, out: list[Effect]) -> State:
 
 def give_up(state: State, turn: Turn, at_s: float, out: list[Effect]) -> State:
     """A stopped reply that was to go on cannot: its turn ends with what was heard."""
-    turn = cancel_calls(state, replace(turn, is_taking_up=False, work=turn.spent), out)
+    turn = cancel_calls(state, replace(turn, is_taking_up=False, work=turn.spent), at_s, out)
     after = agent_after(state.agent, AgentMove.STOP) or state.agent
     if turn.is_foreign:
         turn = replace(turn, playout=Playout(turn.playout.rate_hz))
@@ -250,7 +254,7 @@ def on_closed(state: State, event: Closed, out: list[Effect]) -> State:
     state, _ = _stop(discard(state, out), event.at_s, Phase.HELD, out)
     for turn in state.turns:
         if turn.phase is not Phase.OVER:
-            turn = cancel_calls(state, turn, out)
+            turn = cancel_calls(state, turn, event.at_s, out)
             turn = settle(turn, event.at_s, heard_samples=turn.heard_samples, is_cut=True)
         known = replace(turn, work=turn.work or turn.spent, user_text=turn.user_text or "", earlier=())
         state = with_turn(state, known)
@@ -310,7 +314,7 @@ def _end_hold(state: State, turn: Turn, event: Resumed, out: list[Effect]) -> St
     is_heard = turn.is_sent and heard >= sent
     can_go_on = state.resumes_replies and turn.has_basis and turn.error is None
     if is_heard or not can_go_on:
-        turn = cancel_calls(state, turn, out)
+        turn = cancel_calls(state, turn, event.at_s, out)
         return with_turn(state, settle(turn, event.at_s, heard_samples=heard, is_cut=not is_heard))
     ask_again(state, turn, event.at_s, out)
     return take_up(state, replace(turn, heard_samples=heard), out)

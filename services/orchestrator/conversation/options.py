@@ -6,6 +6,7 @@ Source: the ranges and meanings are those of options.proto and turn_taking.proto
 
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Final
 
 
 class EndpointingMode(StrEnum):
@@ -98,6 +99,17 @@ class TurnTakingOptions:
     max_utterance_ms: int = 30_000
 
 
+_LEARNED: Final = EndpointingOptions(complete_silence_ms=1200, adapt_to_caller=True)
+SERVED_TURN_TAKING: Final = TurnTakingOptions(
+    while_idle=_LEARNED,
+    while_replying=_LEARNED,
+    while_tool_running=_LEARNED,
+    barge_in=BargeInOptions(min_speech_ms=192),
+)
+"""Of callers who choose nothing (docs/measurements.md): the silence is the caller's own, and long at first; who may
+interrupt silences the reply within 300 ms."""
+
+
 class ToolExecutor(StrEnum):
     """Who runs a function."""
 
@@ -128,6 +140,21 @@ class Tool:
 
 
 @dataclass(frozen=True, slots=True)
+class ToolSpeech:
+    """What the agent says about functions where the model has no words; empty is silence.
+
+    Attributes:
+        notice: while a function runs and everything said before was heard.
+        notice_after_ms: silence before it.
+        apology: where calls are over and the model says nothing to them.
+    """
+
+    notice: str = "One moment, please."
+    notice_after_ms: int = 1_000
+    apology: str = "I am sorry, that did not work."
+
+
+@dataclass(frozen=True, slots=True)
 class ContextOptions:
     """What happens to a history that outgrows the model's context; no limit of its own is the model's."""
 
@@ -147,3 +174,4 @@ class Options:
     partial_transcripts: bool = False
     style_tags: bool = False
     tools: tuple[Tool, ...] = ()
+    tool_speech: ToolSpeech = ToolSpeech()

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
+from services.orchestrator.conversation.options import ToolExecutor
 from services.shared.errors import StepAudioError
 
 
@@ -67,11 +68,21 @@ class ToolResult:
 
 @dataclass(frozen=True, slots=True)
 class ToolExchange:
-    """A call and what came of it; the text is empty where the call was cancelled."""
+    """A call and what came of it.
+
+    Attributes:
+        call: what was called.
+        outcome: how it ended.
+        text: what the model was told, cut to what is kept; empty where the call was cancelled.
+        executor: who ran it; None where it could not be run.
+        duration_s: from the call to its end.
+    """
 
     call: ToolCall
     outcome: ToolOutcome
     text: str = ""
+    executor: ToolExecutor | None = None
+    duration_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +116,14 @@ class RoomName(StrEnum):
     LM = "lm"
     TTS = "tts"
     VOCODER = "vocoder"
+
+
+class Degradation(StrEnum):
+    """A way in which quality is lowered to keep the audio flowing."""
+
+    SMALLER_FIRST_CHUNK = "smaller_first_chunk"
+    FEWER_FLOW_STEPS = "fewer_flow_steps"
+    NO_SPECULATION = "no_speculation"
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,12 +171,14 @@ class ReplyWork:
         prompt_tokens: that the chat model read.
         text_tokens: that it generated.
         speech_tokens: that the speech model generated.
+        degradations: how its quality was lowered.
     """
 
     rooms: tuple[RoomWork, ...] = ()
     prompt_tokens: int = 0
     text_tokens: int = 0
     speech_tokens: int = 0
+    degradations: tuple[Degradation, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,6 +218,7 @@ class SpeculationWork:
         withheld: pauses at which none was prepared because none was allowed then.
         wasted_tokens: generated for replies that were thrown away.
         saved_ms: how much sooner the reply was heard than it would have been.
+        given_up: one was withheld because the rooms had fallen behind.
     """
 
     started: int = 0
@@ -205,6 +227,7 @@ class SpeculationWork:
     withheld: int = 0
     wasted_tokens: int = 0
     saved_ms: int = 0
+    given_up: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,6 +260,11 @@ class TurnMetrics:
     heard_audio_ms: int = 0
     playout_underruns: int = 0
     speculation: SpeculationWork = SpeculationWork()
+
+    @property
+    def degradations(self) -> tuple[Degradation, ...]:
+        """How quality was lowered in this turn."""
+        return self.work.degradations + (Degradation.NO_SPECULATION,) * self.speculation.given_up
 
 
 @dataclass(frozen=True, slots=True)

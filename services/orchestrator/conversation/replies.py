@@ -33,7 +33,7 @@ from services.orchestrator.conversation.events import (
     Transcribed,
     TurnCommitted,
 )
-from services.orchestrator.conversation.history import context, messages, speech_of
+from services.orchestrator.conversation.history import context, exchanges, messages, speech_of
 from services.orchestrator.conversation.outputs import (
     ReplyAudio,
     ReplyEnded,
@@ -52,14 +52,13 @@ from services.orchestrator.conversation.record import (
     ReplyBasis,
     ReplyWork,
     RoomWork,
-    ToolExchange,
-    ToolOutcome,
     TurnMetrics,
     TurnRecord,
 )
 from services.orchestrator.conversation.speculation import (
     committed,
     discard,
+    learn_preparation,
     next_turn_ahead,
     prepare,
     prepared_work_over,
@@ -78,7 +77,14 @@ from services.orchestrator.conversation.state import (
     working_turn,
 )
 from services.orchestrator.conversation.tables import AgentMove, UserState, agent_after
-from services.orchestrator.conversation.tools import calls_unread, cancel_calls, go_on, on_tool_call, running
+from services.orchestrator.conversation.tools import (
+    await_calls,
+    calls_unread,
+    cancel_calls,
+    go_on,
+    on_tool_call,
+    running,
+)
 from services.orchestrator.conversation.voice_activity import SAMPLES_PER_MS
 from services.shared.errors import StepAudioError
 
@@ -123,12 +129,27 @@ def on_audio(state: State, event: ReplyAudioMade, out: list[Effect]) -> State:
     tell(state, out, ReplyAudio(event.first_sample, event.end_sample, spoken, event.samples), turn.number)
     turn = replace(turn, playout=turn.playout.sending(event.at_s, event.end_sample, spoken))
     if is_first and event.marks is not None:
+        state = learn_preparation(state, event.marks)
         turn = replace(turn, first_audio=_breakdown(turn, event.marks, event.at_s))
         if turn.speculation.committed:
             saved = saved_ms(event.marks, turn.begun_s)
             turn = replace(turn, speculation=replace(turn.speculation, saved_ms=saved))
     turn = ask_transcript(turn, out)
     return with_turn(state, save_heard(state, turn, event.at_s, out))
+
+
+def on_call(state: State, event: ToolCallMade, out: list[Effect]) -> State:
+    """The live reply calls a function.
+
+    From now on another replica cannot go on with the reply: it would make the call again, and a call is made once.
+    """
+    made: list[Effect] = []
+    state = on_tool_call(state, event, made)
+    turn = state.live
+    if turn is not None and made and state.resumes_replies:
+        state = with_turn(state, save_heard(state, turn, event.at_s, out, step_characters=0))
+    out.extend(made)
+    return state
 
 
 def on_work_over(
@@ -147,8 +168,10 @@ def on_work_over(
     if turn.phase is not Phase.REPLYING:
         return with_turn(state, replace(turn, spent=total, work=total))
     if error is None and calls_unread(turn):
-        return with_turn(state, replace(turn, spent=total, is_part_over=True, has_all_text=True))
-    turn = cancel_calls(state, replace(turn, spent=total, work=total, has_all_text=error is None), out)
+        turn = replace(turn, spent=total, is_part_over=True, has_all_text=True)
+        await_calls(state, turn, at_s, out)
+        return with_turn(state, turn)
+    turn = cancel_calls(state, replace(turn, spent=total, work=total, has_all_text=error is None), at_s, out)
     if turn.is_taking_up:
         return give_up_taking(state, turn, at_s, error)
     state = running(state, turn)
@@ -177,7 +200,7 @@ def on_committed(state: State, event: TurnCommitted, out: list[Effect]) -> State
     if turn is None or turn.number != event.turn or not turn.is_committing:
         return state
     tell(state, out, TurnEnded(_record(turn), turn.heard_samples), turn.number)
-    history = (*state.history, *messages(turn.user_text or "", turn.agent_text, turn.calls))
+    history = (*state.history, *messages(turn.user_text or "", turn.agent_text, exchanges(turn.calls)))
     return release_audio(replace(state, turns=state.turns[1:], history=history), out)
 
 
@@ -236,7 +259,7 @@ def save_heard(
             request_id=asked.request_id,
             user_text=turn.user_text or "",
             agent_text=heard,
-            basis=_basis(turn) if state.resumes_replies else None,
+            basis=_basis(turn) if state.resumes_replies and not turn.calls else None,
         )
     )
     return replace(turn, saved_characters=len(heard), saved_text=len(turn.text))
@@ -323,7 +346,7 @@ def _send_prepared(state: State, prepared: Speculation, at_s: float, out: list[E
             case ReplyAudioMade():
                 state = on_audio(state, replace(event, at_s=at_s), out)
             case ToolCallMade():
-                state = on_tool_call(state, replace(event, at_s=at_s), out)
+                state = on_call(state, replace(event, at_s=at_s), out)
     if prepared.work is None:
         return state
     state = on_work_over(state, at_s, prepared.reply, work=prepared.work, error=None, out=out)
@@ -391,7 +414,6 @@ def _record(turn: Turn) -> TurnRecord:
         playout_underruns=turn.playout.underruns,
         speculation=turn.speculation,
     )
-    exchanges = (ToolExchange(call.call, call.outcome or ToolOutcome.CANCELLED, call.text) for call in turn.calls)
     return TurnRecord(
         number=turn.number,
         origin=asked.origin,
@@ -403,7 +425,7 @@ def _record(turn: Turn) -> TurnRecord:
         metrics=metrics,
         error=turn.error,
         request_id=asked.request_id,
-        tool_exchanges=tuple(exchanges),
+        tool_exchanges=exchanges(turn.calls),
     )
 
 
@@ -424,4 +446,5 @@ def _both(first: ReplyWork, second: ReplyWork) -> ReplyWork:
         first.prompt_tokens + second.prompt_tokens,
         first.text_tokens + second.text_tokens,
         first.speech_tokens + second.speech_tokens,
+        tuple(dict.fromkeys((*first.degradations, *second.degradations))),
     )

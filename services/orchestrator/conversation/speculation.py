@@ -4,6 +4,10 @@
     prepared           ├ 1 ✗   cancelled          ├ 2 ──────────┊▶ everything made so far is sent at once
     agent     Idle     Speculating  Idle          Speculating     Replying
 
+Most pauses are no end of a turn, so it pays to begin late: not before the silence is as long as this caller's pauses
+are as a rule (where that is learned), nor before it has to be begun to be ready when the turn ends, as far as is known
+what the rooms have lately taken for a first audio.
+
 A prepared reply reads the utterance as it is at the pause. Since any further speech throws it away, what is committed
 has read all that was said. It is thrown away as well where what it read is not true any more: another part of the
 last reply was heard, another turn comes first, or options have changed. A call of a function waits for the commit.
@@ -18,6 +22,7 @@ from services.orchestrator.conversation.effects import CancelReply, Effect, Star
 from services.orchestrator.conversation.events import ReplyAudioMade, ReplyId, ReplyTextMade, ToolCallMade
 from services.orchestrator.conversation.history import context
 from services.orchestrator.conversation.options import Options
+from services.orchestrator.conversation.patience import ending_silence_ms, usual_pause_ms
 from services.orchestrator.conversation.record import (
     FirstAudioMarks,
     Message,
@@ -33,6 +38,10 @@ from services.orchestrator.conversation.voice_activity import SAMPLES_PER_MS
 
 TAIL_MS: Final = 160
 """Of the silence that ends an utterance, what belongs to it."""
+
+_SLACK_MS: Final = 64
+"""Two frames of voice activity: the end of a silence is seen by whole ones."""
+_REMEMBERED_PREPARATIONS: Final = 8
 
 _SEED_STEP: Final = 2_654_435_761
 _SEEDS: Final = 2**31
@@ -64,9 +73,12 @@ def prepare(state: State, out: list[Effect]) -> State:
     count = ahead.count if ahead.utterance == user.utterance else 0
     if count >= wanted.max_per_turn or state.ears.run_first is not None:
         return state
+    if state.ears.silent_samples < _waiting_ms(state) * SAMPLES_PER_MS:
+        return state
     ahead = replace(ahead, utterance=user.utterance, count=count, tried_sample=state.ears.speech_end)
     if not ahead.is_allowed:
-        tally = replace(ahead.tally, withheld=ahead.tally.withheld + 1)
+        given_up = ahead.tally.given_up or ahead.is_given_up
+        tally = replace(ahead.tally, withheld=ahead.tally.withheld + 1, given_up=given_up)
         return replace(state, ahead=replace(ahead, tally=tally))
     spoken = Utterance(user.utterance, user.first_sample, tail_end(state))
     read = context(state, Asked(Origin.SPEECH, user.started_s, user.started_s, utterance=spoken), is_open=True)
@@ -147,9 +159,23 @@ def next_turn_ahead(ahead: Ahead) -> Ahead:
     return replace(ahead, speculation=None, parts=0, tally=SpeculationWork())
 
 
+def learn_preparation(state: State, marks: FirstAudioMarks) -> State:
+    """A reply's first audio was there."""
+    taken_ms = round((marks.audio_s - marks.asked_s) * 1000)
+    return replace(state, preparations_ms=(*state.preparations_ms, taken_ms)[-_REMEMBERED_PREPARATIONS:])
+
+
 def saved_ms(marks: FirstAudioMarks, committed_s: float) -> int:
     """How much later the first audio had come if the rooms had begun at the commit and taken as long."""
     return max(0, int((min(marks.audio_s, committed_s) - marks.asked_s) * 1000))
+
+
+def _waiting_ms(state: State) -> float:
+    """Silence after which it is time to prepare a reply."""
+    usual_ms = usual_pause_ms(state)
+    if not state.preparations_ms:
+        return usual_ms
+    return max(usual_ms, ending_silence_ms(state) - max(state.preparations_ms) - _SLACK_MS)
 
 
 def _agents_part(read: tuple[Message, ...]) -> list[Message]:

@@ -87,6 +87,7 @@ class User:
         started_s: when the open one began.
         free_from: an utterance begins here at the earliest: the end of the one before.
         clues: to whether the user has finished.
+        has_paused: within the open one.
     """
 
     state: UserState = UserState.SILENCE
@@ -96,6 +97,7 @@ class User:
     started_s: float = 0.0
     free_from: int = 0
     clues: Clues = NO_CLUES
+    has_paused: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +144,8 @@ class Call:
         outcome: how it ended; None while it is waited for.
         text: what the model is told of it.
         at_character: length of the reply's text when it was made.
-        is_read: a later part of the reply was started with it.
+        read_character: length of the reply's text when a later part was started with it; None before.
+        asked_s, ended_s: when it was made, and when it was over.
     """
 
     call: ToolCall
@@ -151,7 +154,19 @@ class Call:
     outcome: ToolOutcome | None = None
     text: str = ""
     at_character: int = 0
-    is_read: bool = False
+    read_character: int | None = None
+    asked_s: float = 0.0
+    ended_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What a later piece of a reply was started with; see `StartReply`."""
+
+    context: tuple[Message, ...]
+    words: str
+    first_sample: int
+    first_character: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,7 +200,8 @@ class Ahead:
     """Preparing replies ahead.
 
     Attributes:
-        is_allowed: by the tenant's budget.
+        is_allowed: by the tenant's budget, and the slack of the rooms.
+        is_given_up: it is not allowed because the rooms have fallen behind.
         speculation: the one under way.
         parts: replies that were begun for the next turn in this and earlier epochs.
         utterance: the last one that a reply was prepared for.
@@ -196,6 +212,7 @@ class Ahead:
     """
 
     is_allowed: bool = True
+    is_given_up: bool = False
     speculation: Speculation | None = None
     parts: int = 0
     utterance: int = 0
@@ -243,6 +260,8 @@ class Turn:
         transcript_asked: whether it was asked for.
         text: of the reply, as far as it was made.
         calls: of functions.
+        part: the piece of the reply that is under way, if it is not the first.
+        notices: how often the agent said that it waits for calls, since the last answers.
         has_all_text: no more text comes, but after calls of functions.
         is_foreign: another replica began it: what was sent of it is not known.
         has_basis: enough is known of it to go on with its reply.
@@ -277,6 +296,8 @@ class Turn:
     transcript_asked: bool = False
     text: str = ""
     calls: tuple[Call, ...] = ()
+    part: Part | None = None
+    notices: int = 0
     has_all_text: bool = False
     is_foreign: bool = False
     has_basis: bool = True
@@ -336,6 +357,7 @@ class State:
         ahead: replies that are prepared.
         trial: of an interruption by speech.
         pauses_ms: that this caller made within turns, newest last.
+        preparations_ms: what the newest replies took from being begun to their first audio.
         call_ids: of calls of functions.
         seed: from which the seeds of replies are made; None leaves them to the shell.
         resumes_replies: the shell can go on with a reply after a lost stream.
@@ -362,6 +384,7 @@ class State:
     ahead: Ahead = Ahead()
     trial: Trial | None = None
     pauses_ms: tuple[int, ...] = ()
+    preparations_ms: tuple[int, ...] = ()
     call_ids: frozenset[str] = field(default_factory=frozenset)
     seed: int | None = None
     resumes_replies: bool = False

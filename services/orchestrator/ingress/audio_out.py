@@ -154,7 +154,7 @@ class AudioOutput:
         if self._resampler is not None:
             louder, self._state = self._resampler.push(louder, self._state, final=False)
         self._waiting = np.concatenate([self._waiting, louder])
-        return [self._encode(piece) for piece in self._cut()]
+        return self._encode(self._cut())
 
     def flush(self) -> list[ReplyChunk]:
         """End the reply: all that is left, the last chunk shorter; Opus fills it up with silence.
@@ -174,7 +174,7 @@ class AudioOutput:
         if len(self._waiting):
             pieces.append(self._waiting)
             self._waiting = self._waiting[:0]
-        return [self._encode(piece, end) for piece in pieces]
+        return self._encode(pieces, end)
 
     def _cut(self) -> list[Samples]:
         """Take whole chunks from what waits: all of it in equal parts, or as many as there are of the length asked."""
@@ -190,13 +190,16 @@ class AudioOutput:
         self._waiting = self._waiting[edges[-1] :]
         return pieces
 
-    def _encode(self, piece: Samples, end_of_reply: int | None = None) -> ReplyChunk:
-        first = self._sent
-        self._encoded += len(piece)
-        self._sent = self._begin + self._encoded - self._encoder.preskip_samples
-        if end_of_reply is not None:
-            self._sent = min(self._sent, end_of_reply)
-        return ReplyChunk(self._encoder.encode(piece), first, self._sent, self._spoken_at(self._sent))
+    def _encode(self, pieces: list[Samples], end_of_reply: int | None = None) -> list[ReplyChunk]:
+        chunks = []
+        for piece, data in zip(pieces, self._encoder.encode_all(pieces), strict=True):
+            first = self._sent
+            self._encoded += len(piece)
+            self._sent = self._begin + self._encoded - self._encoder.preskip_samples
+            if end_of_reply is not None:
+                self._sent = min(self._sent, end_of_reply)
+            chunks.append(ReplyChunk(data, first, self._sent, self._spoken_at(self._sent)))
+        return chunks
 
     def _spoken_at(self, their_sample: int) -> int:
         """Characters spoken at a position, in proportion between two marks; positions never fall."""

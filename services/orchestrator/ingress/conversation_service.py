@@ -32,7 +32,6 @@ class ConversationService(conversation_pb2_grpc.ConversationServiceServicer):
         retention: of ended sessions.
         patience: how long clients are waited for.
         clock: monotonic seconds, the pipeline's.
-        wall_clock: seconds since 1970.
     """
 
     def __init__(
@@ -45,7 +44,6 @@ class ConversationService(conversation_pb2_grpc.ConversationServiceServicer):
         retention: Retention,
         patience: StreamPatience,
         clock: Callable[[], float] = time.monotonic,
-        wall_clock: Callable[[], float] = time.time,
     ) -> None:
         self._sessions = sessions
         self._store = store
@@ -54,7 +52,6 @@ class ConversationService(conversation_pb2_grpc.ConversationServiceServicer):
         self._retention = retention
         self._patience = patience
         self._clock = clock
-        self._wall_clock = wall_clock
 
     async def Converse(  # type: ignore[override]  # noqa: N802  # the reader-writer form; the generated name
         self, request_iterator: AsyncIterator[Request], context: Context
@@ -70,7 +67,6 @@ class ConversationService(conversation_pb2_grpc.ConversationServiceServicer):
                 self._voices,
                 patience=self._patience,
                 clock=self._clock,
-                wall_clock=self._wall_clock,
             )
             await conversation.run(requests, context.write)
         finally:

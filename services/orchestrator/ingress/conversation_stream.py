@@ -18,7 +18,7 @@ from typing import Final
 from protos.gen.stepaudio.v1 import audio_pb2, conversation_pb2
 from services.orchestrator.conversation import events
 from services.orchestrator.conversation.outputs import Refused
-from services.orchestrator.ingress.audio_in import AudioInput
+from services.orchestrator.ingress.audio_in import HEARING_RATE_HZ, AudioInput
 from services.orchestrator.ingress.fields import Fields
 from services.orchestrator.ingress.formats import input_format, reply_format
 from services.orchestrator.ingress.limits import (
@@ -31,6 +31,7 @@ from services.orchestrator.ingress.limits import (
 from services.orchestrator.ingress.messages import EventWriter, Profile
 from services.orchestrator.ingress.opening import check_size, read_playback
 from services.orchestrator.ingress.options import merge
+from services.orchestrator.ingress.tools import read_answer
 from services.orchestrator.pipeline.session import Emitted, Stream, StreamOpened
 from services.orchestrator.pipeline.voices import VoiceBook
 from services.shared.audio.positions import OutputPositions
@@ -39,7 +40,6 @@ from services.shared.errors import (
     InvalidInputError,
     SlowConsumerError,
     StepAudioError,
-    ToolCallNotFoundError,
 )
 
 Request = conversation_pb2.ConverseRequest
@@ -54,7 +54,6 @@ MENDABLE: Final = frozenset(
         "AUDIO_TOO_LONG",
         "INVALID_TEXT",
         "TEXT_TOO_LONG",
-        "PROMPT_TOO_LONG",
         "VOICE_NOT_FOUND",
         "INPUT_ENDED",
         "TOO_MANY_WAITING_TURNS",
@@ -101,7 +100,6 @@ class ConversationStream:
         voices: those that can be asked for.
         patience: how long the client is waited for.
         clock: monotonic seconds.
-        wall_clock: seconds since 1970.
     """
 
     def __init__(
@@ -112,15 +110,13 @@ class ConversationStream:
         *,
         patience: StreamPatience,
         clock: Callable[[], float],
-        wall_clock: Callable[[], float],
     ) -> None:
         self._stream = stream
         self._profile = profile
         self._voices = voices
         self._patience = patience
         self._clock = clock
-        wall_of = lambda at_s: wall_clock() - (clock() - at_s)  # noqa: E731  # two clocks, read together
-        self._writer = EventWriter(stream.session_id, stream.formats, profile, wall_of=wall_of)
+        self._writer = EventWriter(stream.session_id, stream.formats, profile, wall_s=stream.wall_s)
         reply_rate_hz = reply_format(stream.formats).sample_rate_hz
         self._reply = OutputPositions(profile.native_rate_hz, reply_rate_hz)
         self._options = stream.options
@@ -144,15 +140,18 @@ class ConversationStream:
             if not isinstance(opened.output, StreamOpened):
                 raise StepAudioError("a stream began with another event than its opening")
             self._options = opened.output.options
-            audio = self._audio_input(opened.output)
+            audio = self._audio_input(opened.output, opened.elapsed_ms)
             async with asyncio.TaskGroup() as group:
                 reader = group.create_task(self._read(requests, audio))
                 async for emitted in emissions:
                     await self._send(emitted, write)
                 reader.cancel()
 
-    def _audio_input(self, opened: StreamOpened) -> AudioInput:
-        replay_s = REPLAY_S + self._profile.resume_window_ms / 1000 if opened.resumed else 0.0
+    def _audio_input(self, opened: StreamOpened, elapsed_ms: int) -> AudioInput:
+        """After a resume audio may go on anywhere up to now: what was not kept meanwhile is silence."""
+        behind_s = max(elapsed_ms / 1000 - opened.next_input_sample / HEARING_RATE_HZ, 0.0)
+        away_s = max(behind_s, self._profile.resume_window_ms / 1000)
+        replay_s = REPLAY_S + away_s if opened.resumed else 0.0
         return AudioInput(
             input_format(self._stream.formats),
             clock=self._clock,
@@ -218,9 +217,7 @@ class ConversationStream:
             case "end_of_input":
                 self._end_input(audio)
             case "tool_result":
-                self._stream.touch()
-                call_id = request.tool_result.call_id
-                raise ToolCallNotFoundError("no such call of a function was made", field="call_id", value=call_id)
+                self._tell(read_answer(request.tool_result, self._clock()))
             case "start" | "resume" as kind:
                 raise InvalidFirstMessageError(f"{kind} can only be a stream's first message", field=kind)
             case _:
@@ -232,7 +229,7 @@ class ConversationStream:
 
     async def _update(self, update: conversation_pb2.SessionUpdate) -> None:
         Fields(update, "session_update")
-        options = merge(self._options, update.options, self._profile.offer)
+        options = merge(self._options, update.options, self._profile.offer, tenant=self._stream.tenant)
         if options.voice.voice_id != self._options.voice.voice_id:
             async with asyncio.timeout(self._patience.voice_s):
                 await self._voices.find(self._stream.tenant, options.voice.voice_id)

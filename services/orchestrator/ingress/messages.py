@@ -6,7 +6,7 @@ Holds what a stream needs to be told: its formats, and the audio of the reply un
 nothing: what is told, and when, is the conversation's.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final, cast
@@ -21,6 +21,7 @@ from services.orchestrator.ingress.faults import to_status
 from services.orchestrator.ingress.formats import ENCODING_NUMBERS, format_message, input_format, reply_format
 from services.orchestrator.ingress.options import Offer, mode_numbers, to_message
 from services.orchestrator.ingress.records import ORIGINS, turn_message
+from services.orchestrator.ingress.tools import OUTCOMES, call_message
 from services.orchestrator.pipeline.session import Emitted, StreamOpened
 from services.orchestrator.ports.store import StreamFormats
 from services.shared.audio.pcm import Samples
@@ -91,18 +92,16 @@ class EventWriter:
         session_id: the session's.
         formats: of its audio.
         profile: what is told of this server.
-        wall_of: monotonic to wall-clock seconds.
+        wall_s: what added to a monotonic time gives wall time, as the store of sessions is told.
     """
 
-    def __init__(
-        self, session_id: str, formats: StreamFormats, profile: Profile, *, wall_of: Callable[[float], float]
-    ) -> None:
+    def __init__(self, session_id: str, formats: StreamFormats, profile: Profile, *, wall_s: float) -> None:
         self._session_id = session_id
         self._chunk_ms = formats.reply_chunk_ms
         self._input_format = input_format(formats)
         self._reply_format = reply_format(formats)
         self._profile = profile
-        self._wall_of = wall_of
+        self._wall_s = wall_s
         self._user = InputPositions(self._input_format.sample_rate_hz, HEARING_RATE_HZ)
         self._reply = OutputPositions(profile.native_rate_hz, self._reply_format.sample_rate_hz)
         self._audio: AudioOutput | None = None
@@ -185,6 +184,14 @@ class EventWriter:
             case outputs.InputReleased(before_sample=sample):
                 released = events_pb2.InputReleased(before_sample=self._user.theirs(sample))
                 return Response(input_released=released)
+            case outputs.ToolCallRequested():
+                requested = events_pb2.ToolCallRequested(
+                    call=call_message(output.call), client_runs=output.client_runs, timeout_ms=output.timeout_ms
+                )
+                return Response(tool_call_requested=requested)
+            case outputs.ToolCallEnded(call_id=call_id, outcome=outcome):
+                ended = events_pb2.ToolCallEnded(call_id=call_id, outcome=OUTCOMES[outcome])
+                return Response(tool_call_ended=ended)
             case outputs.GoAway():
                 away = events_pb2.GoAway(
                     reason=_GO_AWAYS[output.reason], time_left_ms=output.time_left_ms, resumable=output.resumable
@@ -208,7 +215,7 @@ class EventWriter:
     def _turn_ended(self, output: outputs.TurnEnded) -> events_pb2.TurnEnded:
         record = output.record
         ended = events_pb2.TurnEnded(
-            record=turn_message(record, self._wall_of), heard_samples=self._reply.theirs(output.heard_samples)
+            record=turn_message(record, self._wall_s), heard_samples=self._reply.theirs(output.heard_samples)
         )
         if record.outcome is Outcome.FAILED and record.error is not None:
             ended.error.CopyFrom(to_status(record.error))

@@ -1,7 +1,6 @@
 """The first message of a conversation, checked as a whole: nothing of it is begun before all of it is right.
 
-Rules that conversation.proto leaves open, decided here: a first message that does not come within 10 s is none, and a
-history holds words only until calls of functions can be made.
+A rule that conversation.proto leaves open, decided here: a first message that does not come within 10 s is none.
 """
 
 import asyncio
@@ -23,6 +22,7 @@ from services.orchestrator.ingress.limits import (
     refusal,
 )
 from services.orchestrator.ingress.options import Offer, merge
+from services.orchestrator.ingress.tools import read_exchange_part
 from services.orchestrator.pipeline.sessions import ResumeRequest, StartRequest
 from services.shared.audio.positions import OutputPositions
 from services.shared.errors import (
@@ -92,7 +92,7 @@ def read_start(start: conversation_pb2.SessionStart, tenant: str, offer: Offer, 
     return StartRequest(
         tenant=tenant,
         formats=stream_formats(user, reply, start.reply_chunk_ms),
-        options=merge(offer.defaults, start.options, offer),
+        options=merge(offer.defaults, start.options, offer, tenant=tenant),
         history=read_history(start.history),
         greeting=checked_words(start.greeting, "greeting") if start.greeting else "",
         labels=checked_labels(dict(start.labels)),
@@ -112,11 +112,10 @@ def _read_message(message: chat_pb2.ChatMessage, field: str) -> Message:
             if role is None:
                 raise refusal(InvalidInputError, f"{field}.role", str(message.role), "the role of who says a text")
             return Message(role, checked_text(message.text, f"{field}.text"))
-        case "tool_call" | "tool_result" as kind:
-            path = f"{field}.{kind}"
-            raise InvalidOptionError(f"{path}: this server has no calls of functions yet", field=path)
+        case "tool_call" | "tool_result":
+            return read_exchange_part(message, field)
         case kind:
-            raise refusal(InvalidInputError, f"{field}.content", kind or "not set", "text")
+            raise refusal(InvalidInputError, f"{field}.content", kind or "not set", "text, a call or its result")
 
 
 def read_resume(

@@ -1,16 +1,15 @@
 """`SessionOptions` and the core's `Options`, both ways: merged, checked, and told with all values in force.
 
-What the API names but this release cannot do is refused with the field's path. `_NOT_OFFERED` is the one place that
-says so; a release that learns one of these takes its row out. Ranges are those of options.proto and
+What the API names but this release cannot do is refused with the field's path. Ranges are those of options.proto and
 turn_taking.proto; what depends on the checkpoint and on how the server is set up comes in an `Offer`.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
-from typing import Final, TypeAlias
+from typing import Final
 
-from protos.gen.stepaudio.v1 import options_pb2, tools_pb2, turn_taking_pb2
+from protos.gen.stepaudio.v1 import options_pb2, turn_taking_pb2
 from services.orchestrator.conversation.options import (
     BargeInOptions,
     ContextOptions,
@@ -25,6 +24,8 @@ from services.orchestrator.conversation.options import (
     VoiceOptions,
 )
 from services.orchestrator.ingress.fields import LARGEST_INT64, Fields
+from services.orchestrator.ingress.tools import read_tool_speech, read_tools, tools_message
+from services.orchestrator.ports.tools import ToolRunner
 from services.shared.errors import InvalidOptionError
 
 ROOT: Final = "options"
@@ -45,13 +46,6 @@ _OVERFLOWS: Final[Mapping[int, ContextOverflow]] = MappingProxyType(
         options_pb2.CONTEXT_OVERFLOW_SUMMARISE: ContextOverflow.SUMMARISE,
     }
 )
-Asks: TypeAlias = Callable[[Options], bool]
-
-
-_NOT_OFFERED: Final[tuple[tuple[str, Asks], ...]] = (
-    ("context.overflow", lambda options: options.context.overflow is ContextOverflow.SUMMARISE),
-)
-"""Path of what is asked for, and whether these options ask for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,12 +57,14 @@ class Offer:
         max_new_tokens: longest reply that may be asked for.
         defaults: the options of a caller that sets none; the voice and the sampling are the checkpoint's, by name.
         has_turn_model: it can judge whether a turn is complete.
+        tools: runs the functions that its operator has registered; without it there are none.
     """
 
     context_tokens: int
     max_new_tokens: int
     defaults: Options
     has_turn_model: bool = False
+    tools: ToolRunner | None = None
 
     @property
     def endpointing_modes(self) -> tuple[EndpointingMode, ...]:
@@ -76,21 +72,25 @@ class Offer:
         return tuple(mode for mode in _MODES.values() if self.has_turn_model or mode is not EndpointingMode.TURN_MODEL)
 
 
-def merge(kept: Options, message: options_pb2.SessionOptions, offer: Offer) -> Options:
+def merge(kept: Options, message: options_pb2.SessionOptions, offer: Offer, *, tenant: str = "") -> Options:
     """Put what a caller has set over the options in force.
 
     Args:
         kept: in force; at the start of a session the server's defaults.
         message: what the caller sent.
         offer: what the server can do.
+        tenant: who the caller is: registered functions are for some.
 
     Raises:
         InvalidOptionError: a value is outside its range, or asks for what this server cannot do; details name the
             field, its value and the limit.
     """
     fields = Fields(message, ROOT)
-    if message.tools.tools:
-        raise _unavailable(f"{ROOT}.tools")
+    tools, tool_speech = kept.tools, kept.tool_speech
+    if message.HasField("tools"):
+        tools = read_tools(message.tools, f"{ROOT}.tools", offer.tools, tenant)
+        speech = message.tools.speech
+        tool_speech = read_tool_speech(speech, f"{ROOT}.tools.speech", offer.defaults.tool_speech)
     merged = Options(
         voice=merge_voice(kept.voice, fields.below("voice")),
         generation=merge_generation(kept.generation, fields.below("generation"), offer),
@@ -99,12 +99,11 @@ def merge(kept: Options, message: options_pb2.SessionOptions, offer: Offer) -> O
         system_prompt=fields.text("system_prompt", kept.system_prompt, LONGEST_SYSTEM_PROMPT),
         partial_transcripts=fields.flag("partial_transcripts", kept.partial_transcripts),
         style_tags=fields.flag("style_tags", kept.style_tags),
+        tools=tools,
+        tool_speech=tool_speech,
     )
     if merged.turn_taking.mode not in offer.endpointing_modes:
         raise _unavailable(f"{ROOT}.turn_taking.mode")
-    for path, asks in _NOT_OFFERED:
-        if asks(merged):
-            raise _unavailable(f"{ROOT}.{path}")
     return _within_context(merged, offer)
 
 
@@ -227,7 +226,7 @@ def to_message(options: Options, offer: Offer) -> options_pb2.SessionOptions:
             seed=generation.seed,
         ),
         turn_taking=_turn_taking_message(options.turn_taking),
-        tools=tools_pb2.ToolSet(),
+        tools=tools_message(options.tools, options.tool_speech),
         context=options_pb2.ContextOptions(
             max_context_tokens=options.context.max_context_tokens or room,
             overflow=_number(_OVERFLOWS, options.context.overflow),  # type: ignore[arg-type]  # an enum's number

@@ -5,7 +5,7 @@ down, and what is missing goes to the parts that lost most (largest remainder).
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Final
 
@@ -13,6 +13,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from protos.gen.stepaudio.v1 import metrics_pb2, session_pb2
 from services.orchestrator.conversation.record import (
+    Degradation,
     FirstAudioBreakdown,
     Origin,
     Outcome,
@@ -20,6 +21,7 @@ from services.orchestrator.conversation.record import (
     TurnMetrics,
     TurnRecord,
 )
+from services.orchestrator.ingress.tools import exchange_message
 from services.orchestrator.ports.store import KeptTurn
 
 ORIGINS: Final[Mapping[Origin, session_pb2.TurnOrigin.ValueType]] = MappingProxyType(
@@ -44,6 +46,13 @@ _ROOMS: Final[Mapping[RoomName, metrics_pb2.Room.ValueType]] = MappingProxyType(
         RoomName.VOCODER: metrics_pb2.ROOM_VOCODER,
     }
 )
+_DEGRADATIONS: Final[Mapping[Degradation, metrics_pb2.Degradation.ValueType]] = MappingProxyType(
+    {
+        Degradation.SMALLER_FIRST_CHUNK: metrics_pb2.DEGRADATION_SMALLER_FIRST_CHUNK,
+        Degradation.FEWER_FLOW_STEPS: metrics_pb2.DEGRADATION_FEWER_FLOW_STEPS,
+        Degradation.NO_SPECULATION: metrics_pb2.DEGRADATION_NO_SPECULATION,
+    }
+)
 
 
 def timestamp(wall_s: float) -> Timestamp:
@@ -57,12 +66,12 @@ def milliseconds(seconds: float) -> int:
     return round(seconds * 1000)
 
 
-def turn_message(record: TurnRecord, wall_of: Callable[[float], float]) -> session_pb2.Turn:
+def turn_message(record: TurnRecord, wall_s: float) -> session_pb2.Turn:
     """Write a turn of the core.
 
     Args:
         record: with monotonic times.
-        wall_of: monotonic to wall-clock seconds.
+        wall_s: what added to a monotonic time gives wall time.
     """
     return session_pb2.Turn(
         number=record.number,
@@ -70,9 +79,10 @@ def turn_message(record: TurnRecord, wall_of: Callable[[float], float]) -> sessi
         user_text=record.user_text,
         agent_text=record.agent_text,
         outcome=_OUTCOMES[record.outcome],
-        start_time=timestamp(wall_of(record.started_s)),
-        end_time=timestamp(wall_of(record.ended_s)),
+        start_time=timestamp(record.started_s + wall_s),
+        end_time=timestamp(record.ended_s + wall_s),
         metrics=metrics_message(record.metrics),
+        tool_exchanges=[exchange_message(exchange) for exchange in record.tool_exchanges],
     )
 
 
@@ -87,6 +97,7 @@ def kept_turn_message(turn: KeptTurn) -> session_pb2.Turn:
         start_time=timestamp(turn.start_s),
         end_time=timestamp(turn.end_s),
         metrics=metrics_message(turn.metrics),
+        tool_exchanges=[exchange_message(exchange) for exchange in turn.tool_exchanges],
     )
 
 
@@ -109,6 +120,13 @@ def metrics_message(metrics: TurnMetrics) -> metrics_pb2.TurnMetrics:
             )
             for work in metrics.work.rooms
         ],
+        speculation=metrics_pb2.SpeculationMetrics(
+            started=metrics.speculation.started,
+            discarded=metrics.speculation.discarded,
+            wasted_tokens=metrics.speculation.wasted_tokens,
+            saved_ms=metrics.speculation.saved_ms,
+        ),
+        degradations=[_DEGRADATIONS[degradation] for degradation in metrics.degradations],
     )
     if metrics.first_audio is not None:
         breakdown = _breakdown_message(metrics.first_audio)

@@ -7,13 +7,15 @@ import asyncio
 import itertools
 import secrets
 import time
+import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import Final, TypeVar
 
-from protos.gen.stepaudio.v1 import audio_pb2, chat_pb2, speech_pb2, speech_pb2_grpc
-from services.orchestrator.conversation.record import Role
+from protos.gen.stepaudio.v1 import audio_pb2, chat_pb2, speech_pb2, speech_pb2_grpc, tools_pb2
+from services.orchestrator.conversation.options import Tool, ToolExecutor
+from services.orchestrator.conversation.record import Role, ToolCall, UtteranceSpeech
 from services.orchestrator.ingress.audio_in import AudioInput
 from services.orchestrator.ingress.audio_out import AudioOutput, preskip_samples
 from services.orchestrator.ingress.calls import Context, caller, traceparent
@@ -25,14 +27,17 @@ from services.orchestrator.ingress.limits import LONGEST_TEXT, checked_text, ref
 from services.orchestrator.ingress.opening import ROLES
 from services.orchestrator.ingress.options import Offer, merge_generation, merge_voice
 from services.orchestrator.ingress.synthesis import Synthesis, Task
+from services.orchestrator.ingress.tools import call_message, read_exchange_part, read_tools
+from services.orchestrator.pipeline.calls import checked_call
 from services.orchestrator.pipeline.limits import PipelineLimits
 from services.orchestrator.pipeline.voices import VoiceBook
 from services.orchestrator.ports.hearing import VoiceActivityDetector
-from services.orchestrator.ports.rooms import ChatMessage, Rooms, SpeechTokens, TextPiece, Work
+from services.orchestrator.ports.rooms import ChatMessage, FunctionCall, Rooms, SpeechTokens, TextPiece, Work
 from services.shared.audio.speech_input import prepare
 from services.shared.errors import (
     EmptyAudioError,
     EmptyConversationError,
+    GenerationError,
     InputIdleError,
     InvalidFirstMessageError,
     InvalidInputError,
@@ -171,27 +176,38 @@ class SpeechService(speech_pb2_grpc.SpeechServiceServicer):
         self, request: speech_pb2.ChatRequest, context: Context
     ) -> None:
         """Give the agent's next message."""
-        if request.tools:
-            raise InvalidOptionError("tools asks for what this server cannot do yet; leave it out", field="tools")
+        tools = _client_tools(request.tools)
         fields = Fields(request.generation, "generation")
         generation = merge_generation(self._offer.defaults.generation, fields, self._offer)
         work = Work(traceparent=traceparent(context))
         messages = await self._messages(request.messages, work)
         write = self._patient(context.write)
         text_tokens = 0
-        async with aclosing(self._rooms.chat.reply(messages, generation, work)) as answer:
+        calls: list[FunctionCall] = []
+        async with aclosing(self._rooms.chat.reply(messages, generation, work, tools=tools)) as answer:
             while (piece := await self._piece(answer)) is not None:
                 text_tokens += piece.tokens
                 if piece.text:
                     await write(speech_pb2.ChatResponse(text=piece.text))
+                calls += [piece.call] if tools and piece.call is not None else []
                 if piece.finish_reason:
                     break
+        for call in calls:
+            await write(speech_pb2.ChatResponse(tool_call=call_message(self._checked(call, tools))))
+        reason = "stop" if piece is None else piece.finish_reason
         finished = speech_pb2.ChatFinished(
-            reason=_FINISH_REASONS["stop" if piece is None else piece.finish_reason],
-            prompt_tokens=self._rooms.chat.prompt_tokens(messages),
+            reason=speech_pb2.CHAT_FINISH_REASON_TOOL_CALLS if calls else _FINISH_REASONS[reason],
+            prompt_tokens=self._rooms.chat.prompt_tokens(messages, tools),
             text_tokens=text_tokens,
         )
         await write(speech_pb2.ChatResponse(finished=finished))
+
+    def _checked(self, written: FunctionCall, tools: Sequence[Tool]) -> ToolCall:
+        """A call that fits its function, under an id of its own. Raises GenerationError if it does not fit."""
+        arguments_json, problem = checked_call(written, tools)
+        if problem:
+            raise GenerationError(f"the model called a function wrongly: {problem}; try again with another seed")
+        return ToolCall(uuid.uuid4().hex, written.name, arguments_json)
 
     async def _config(self, requests: TranscribeRequests) -> speech_pb2.TranscribeConfig:
         try:
@@ -241,9 +257,10 @@ class SpeechService(speech_pb2_grpc.SpeechServiceServicer):
                 return ChatMessage(role, checked_text(message.text, f"{field}.text"))
             case "audio" if role is Role.USER:
                 return ChatMessage(role, await self._heard(message.audio, f"{field}.audio", work))
-            case "tool_call" | "tool_result" as kind:
-                path = f"{field}.{kind}"
-                raise InvalidOptionError(f"{path}: this server has no calls of functions yet", field=path)
+            case "tool_call" | "tool_result":
+                part = read_exchange_part(message, field)
+                assert not isinstance(part.content, UtteranceSpeech)
+                return ChatMessage(part.role, part.content)
             case None:
                 raise refusal(InvalidInputError, f"{field}.content", "not set", "text or audio")
             case kind:
@@ -275,3 +292,10 @@ class SpeechService(speech_pb2_grpc.SpeechServiceServicer):
                 raise SlowConsumerError(f"nothing was read for {self._patience.write_s:g} s") from error
 
         return written
+
+
+def _client_tools(messages: Sequence[tools_pb2.Tool]) -> tuple[Tool, ...]:
+    """Functions that the caller runs itself. Raises InvalidOptionError, for those of the server's too."""
+    tools = read_tools(tools_pb2.ToolSet(tools=messages), "", None, "")
+    assert all(tool.executor is ToolExecutor.CLIENT for tool in tools)
+    return tools

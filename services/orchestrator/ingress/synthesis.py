@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from protos.gen.stepaudio.v1 import audio_pb2, speech_pb2
 from services.orchestrator.conversation.effects import StartReply
-from services.orchestrator.conversation.events import ReplyAudioMade, ReplyId, ReplyTakenUp, ReplyTextMade
+from services.orchestrator.conversation.events import ReplyAudioMade, ReplyId, ReplyTakenUp, ReplyTextMade, ToolCallMade
 from services.orchestrator.conversation.options import Options
 from services.orchestrator.ingress.audio_out import AudioOutput, ReplyChunk
 from services.orchestrator.ingress.records import milliseconds
@@ -81,7 +81,6 @@ class Synthesis:
             tell=self._take,
             clock=clock,
             limits=limits,
-            default_prompt="",
         )
         asked = StartReply(reply=_REPLY, context=(), words=task.text, options=task.options)
         self._reply = Reply(asked, needs, work=task.work, meter=self._meter, seed=task.seed, made=Made())
@@ -133,7 +132,7 @@ class Synthesis:
     def _unwritten_s(self) -> float:
         return sum(piece.end_sample - piece.first_sample for piece in self._pieces) / self._rate_hz
 
-    def _take(self, event: ReplyTextMade | ReplyAudioMade | ReplyTakenUp) -> None:
+    def _take(self, event: ReplyTextMade | ReplyAudioMade | ReplyTakenUp | ToolCallMade) -> None:
         if isinstance(event, ReplyAudioMade):
             self._pieces.append(event)
             self._has_news.set()

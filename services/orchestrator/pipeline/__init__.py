@@ -11,5 +11,6 @@ core.py       the core as it is driven      acting.py     its effects carried ou
 keeping.py    turns to the store            sending.py    what the client is sent          ending.py  how it ends
 listening.py  the user's audio              utterances.py speech to tokens                 context.py what is read
 replies.py    a reply's stages              speaking.py   clauses to samples               text.py    what is shown
+window.py     which turns are read      pacing.py     how soon speech is needed    rations.py what may be spent
 speech_door.py, channel.py  bounded doors   limits.py     every bound                      observer.py who watches
 """

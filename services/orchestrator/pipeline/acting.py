@@ -10,13 +10,12 @@ from collections.abc import Callable
 from typing import Any
 
 from services.orchestrator.conversation import effects as fx
-from services.orchestrator.conversation.events import Event, Timer, TurnCommitted
+from services.orchestrator.conversation.events import Timer
 from services.orchestrator.conversation.outputs import Refused
 from services.orchestrator.pipeline.keeping import Keeping
 from services.orchestrator.pipeline.listening import Listening
 from services.orchestrator.pipeline.records import kept_turn
 from services.orchestrator.pipeline.sending import Sending
-from services.orchestrator.pipeline.surroundings import Surroundings
 from services.orchestrator.pipeline.timers import Timers
 from services.orchestrator.pipeline.utterances import SpokenUtterance
 from services.orchestrator.pipeline.work import SessionWork
@@ -26,31 +25,31 @@ class Acting:
     """Carries out the effects of one session's core.
 
     Args:
-        shared: what all sessions have.
         work, listening, keeping, timers, sending: what does it.
-        tell: takes events for the core.
+        wall_s: what added to a monotonic time gives wall time.
+        committed: told the number of each turn that the store has.
         end_stream: ends the session's stream, with OK.
     """
 
     def __init__(
         self,
-        shared: Surroundings,
         *,
         work: SessionWork,
         listening: Listening,
         keeping: Keeping,
         timers: Timers[Timer],
         sending: Sending,
-        tell: Callable[[Event], None],
+        wall_s: float,
+        committed: Callable[[int], None],
         end_stream: Callable[[], None],
     ) -> None:
-        self._shared = shared
         self._work = work
         self._listening = listening
         self._keeping = keeping
         self._timers = timers
         self._sending = sending
-        self._tell = tell
+        self._wall_s = wall_s
+        self._committed = committed
         self._end_stream = end_stream
         self._open_utterance: SpokenUtterance | None = None
         self._act_by_type = self._acts()
@@ -76,6 +75,8 @@ class Acting:
             fx.CommitReply: lambda effect, _: self._work.commit_reply(effect.reply),
             fx.ResumeReply: lambda effect, _: self._work.resume_reply(effect),
             fx.CancelReply: lambda effect, _: self._work.cancel_reply(effect.reply, may_resume=effect.may_resume),
+            fx.RunTool: lambda effect, _: self._work.run_tool(effect),
+            fx.CancelTool: lambda effect, _: self._work.cancel_tool(effect.call_id),
             fx.Transcribe: lambda effect, _: self._work.transcribe(effect.utterance, effect.end_sample),
             fx.CommitTurn: lambda effect, _: self._commit(effect),
             fx.SaveOpenTurn: lambda effect, _: self._save_open_turn(effect),
@@ -104,9 +105,7 @@ class Acting:
         self._keeping.save_open_turn(self._work.open_turn(effect), None if stream is None else stream.hold())
 
     def _commit(self, effect: fx.CommitTurn) -> None:
-        record, clock = effect.record, self._shared.clock
+        record = effect.record
         self._work.turn_ended(record)
-        self._keeping.commit(
-            kept_turn(record, self._shared.wall_s, sequence=self._sending.sequence),
-            lambda: self._tell(TurnCommitted(clock(), record.number)),
-        )
+        kept = kept_turn(record, self._wall_s, sequence=self._sending.sequence)
+        self._keeping.commit(kept, lambda: self._committed(record.number))

@@ -22,6 +22,7 @@ class Beginning:
         reply_rate_hz: of the vocoder.
         past: of a session that is taken over.
         seed: from which each reply's speech gets its own; None leaves them to the shell.
+        session_id: whose it is.
     """
 
     options: Options
@@ -29,6 +30,7 @@ class Beginning:
     reply_rate_hz: int
     past: Past | None = None
     seed: int | None = None
+    session_id: str = ""
 
 
 class Core(Protocol):
@@ -54,6 +56,10 @@ class Core(Protocol):
     def released_sample(self) -> int:
         """The user's audio before it is dealt with."""
 
+    @property
+    def is_replying(self) -> bool:
+        """A reply is under way: made, sent or heard."""
+
     def playout_lead_s(self, now_s: float) -> float:
         """How far the reply under way was sent ahead of what was heard."""
 
@@ -76,6 +82,11 @@ class PureCore:
             seed=beginning.seed,
             resumes_replies=True,
         )
+
+    @property
+    def state(self) -> State:
+        """All that it knows."""
+        return self._state
 
     @property
     def options(self) -> Options:
@@ -101,6 +112,11 @@ class PureCore:
     def released_sample(self) -> int:
         """See the protocol."""
         return self._state.released_sample
+
+    @property
+    def is_replying(self) -> bool:
+        """See the protocol."""
+        return self._state.live is not None
 
     def playout_lead_s(self, now_s: float) -> float:
         """See the protocol."""

@@ -21,6 +21,11 @@ class Gate:
         if is_open:
             self._is_open.set()
 
+    @property
+    def is_open(self) -> bool:
+        """Whether the reply is spoken."""
+        return self._is_open.is_set()
+
     def open(self) -> None:
         """From now on nothing is held back."""
         self._is_open.set()

@@ -46,5 +46,6 @@ class InputAudio:
                 break
             position -= len(piece)
             parts.append(piece[max(start - position, 0) : max(end - position, 0)])
-        parts.append(np.zeros(max(min(self.first_sample, end) - start, 0), np.float32))
-        return np.concatenate(parts[::-1])
+        if start < self.first_sample:
+            parts.append(np.zeros(min(self.first_sample, end) - start, np.float32))
+        return np.concatenate(parts[::-1]) if parts else np.zeros(0, np.float32)

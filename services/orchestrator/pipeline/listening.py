@@ -6,23 +6,30 @@ is handled in the order sent.
 
     hear ─> kept audio ─┬─> frames ─> voice activity ─> VoiceFrame ─> the core
                         └─> the open utterance ─> the tokenizer
+
+A resume may leave a gap as long as the client was away. Its beginning is judged as the silence that it is; the rest is
+told as silence without being judged, in short turns, so that an hour costs no more than a moment of the loop's time.
 """
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import closing
 from typing import Final
 
 import numpy as np
 
 from services.orchestrator.pipeline.input_audio import SAMPLES_PER_MS, InputAudio
 from services.orchestrator.pipeline.limits import PipelineLimits
+from services.orchestrator.pipeline.watch import Watch
 from services.orchestrator.ports.hearing import FRAME_SAMPLES, VoiceActivity, VoiceActivityDetector
 from services.orchestrator.ports.rooms import Samples
 from services.shared.errors import DeadlineExceededError, InvalidInputError, OverloadedError
 
 _SILENCE: Final = np.zeros(1, np.float32)
 """One sample, which stands for any number of them without taking their memory."""
+_SILENT_FRAMES: Final = 256
+"""Told in one turn; the loop sees to others in between."""
 
 
 class Listening:
@@ -57,6 +64,7 @@ class Listening:
         self._judged = first_sample
         self._has_frame = asyncio.Event()
         self._behind: deque[tuple[int, Callable[[], None]]] = deque()
+        self._silences: deque[tuple[int, int]] = deque()
 
     @property
     def end_sample(self) -> int:
@@ -67,7 +75,7 @@ class Listening:
         """Take samples: what was heard before is dropped, and a gap is heard as silence.
 
         Raises:
-            InvalidInputError: the gap is longer than what is kept.
+            InvalidInputError: the gap is longer than any session; nothing is heard.
             OverloadedError: more audio waits to be judged than is kept.
         """
         gap = first_sample - self.audio.end_sample
@@ -76,7 +84,7 @@ class Listening:
         elif gap < 0:
             samples = samples[-gap:]
         self.audio.append(samples)
-        if self.audio.end_sample - self._judged > self._limits.unjudged_ms * SAMPLES_PER_MS:
+        if self._unjudged_samples > self._limits.unjudged_ms * SAMPLES_PER_MS:
             raise OverloadedError("the user's audio comes faster than it can be judged")
         self._forget()
         if self.audio.end_sample - self._judged >= FRAME_SAMPLES:
@@ -101,24 +109,52 @@ class Listening:
         Raises:
             DeadlineExceededError: voice activity does not answer.
         """
-        activity = self._detector.open()
         try:
-            while True:
-                await self._has_frame.wait()
-                await self._judge(activity)
-                if self.audio.end_sample - self._judged < FRAME_SAMPLES:
-                    self._has_frame.clear()
+            with closing(self._detector.open()) as activity, closing(Watch(self._limits.vad_s)) as watch:
+                while True:
+                    await self._has_frame.wait()
+                    await self._judge(activity, watch)
+                    if self.audio.end_sample - self._judged < FRAME_SAMPLES:
+                        self._has_frame.clear()
         finally:
-            activity.close()
+            self.audio.forget(self.audio.end_sample)  # an ended session is found by the garbage collector, some time
 
-    async def _judge(self, activity: VoiceActivity) -> None:
-        frames = min((self.audio.end_sample - self._judged) // FRAME_SAMPLES, self._limits.vad_batch_frames)
+    @property
+    def _unjudged_samples(self) -> int:
+        """That wait for voice activity."""
+        silent = sum(end - max(start, self._judged) for start, end in self._silences)
+        return self.audio.end_sample - self._judged - silent
+
+    async def _tell_silence(self) -> bool:
+        """Tell the next frames if they are of a long silence; False if they have to be judged."""
+        while self._silences and self._silences[0][1] - self._judged < FRAME_SAMPLES:
+            self._silences.popleft()
+        if not self._silences or self._judged < self._silences[0][0]:
+            return False
+        frames = (self._silences[0][1] - self._judged) // FRAME_SAMPLES
+        self._tell([0.0] * min(frames, _SILENT_FRAMES))
+        self._forget()
+        await asyncio.sleep(0)
+        return True
+
+    async def _judge(self, activity: VoiceActivity, watch: Watch) -> None:
+        if await self._tell_silence():
+            return
         start = self._judged
+        end = (
+            min(self.audio.end_sample, self._silences[0][0] + FRAME_SAMPLES)
+            if self._silences
+            else self.audio.end_sample
+        )
+        frames = min((end - start) // FRAME_SAMPLES, self._limits.vad_batch_frames)
         try:
-            async with asyncio.timeout(self._limits.vad_s):
+            with watch:
                 probabilities = await activity.judge(self.audio.read(start, start + frames * FRAME_SAMPLES))
         except TimeoutError as error:
             raise DeadlineExceededError("voice activity was not judged in time") from error
+        self._tell(probabilities)
+
+    def _tell(self, probabilities: Sequence[float]) -> None:
         for probability in probabilities:
             self._judged += FRAME_SAMPLES
             self._told(self._judged, probability)
@@ -135,7 +171,10 @@ class Listening:
                 "are taken as silence",
                 field="audio.first_sample",
             )
+        begin = self.audio.end_sample + self._limits.judged_gap_ms * SAMPLES_PER_MS
         self.audio.append(np.broadcast_to(_SILENCE, (gap,)))
+        if begin < self.audio.end_sample:
+            self._silences.append((begin, self.audio.end_sample))
 
     def _forget(self) -> None:
         limits = self._limits

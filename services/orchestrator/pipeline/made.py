@@ -58,6 +58,14 @@ class Made:
         """The same, for other work on the reply."""
         return Made(self.written, self.is_written, list(self.clause_ends), deque(self.pieces), self.is_foreign)
 
+    def following(self) -> "Made":
+        """For a piece of the reply that follows this one, whose newest audio may not have been heard."""
+        return Made(pieces=deque(self.pieces))
+
+    def covers(self, sample: int) -> bool:
+        """Whether the reply can be reported from this sample without making it again."""
+        return bool(self.pieces) and self.pieces[0].first_sample <= sample <= self.pieces[-1].end_sample
+
     def keep(self, piece: AudioPiece) -> None:
         """The next samples were made."""
         self.pieces.append(piece)
@@ -69,7 +77,7 @@ class Made:
 
     def rewind(self, sample: int) -> "Start":
         """Take the reply up from a sample; audio that does not follow from there is let go."""
-        if not self.pieces or not self.pieces[0].first_sample <= sample <= self.pieces[-1].end_sample:
+        if not self.covers(sample):
             self.pieces.clear()
         kept = tuple(piece for old in self.pieces if (piece := old.after(sample)) is not None)
         self.pieces = deque(kept)

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from services.orchestrator.conversation.record import FirstAudioMarks, ReplyWork, RoomName, RoomWork
+from services.orchestrator.conversation.record import Degradation, FirstAudioMarks, ReplyWork, RoomName, RoomWork
 from services.orchestrator.pipeline.observer import ReplyTrace
 
 
@@ -49,6 +49,7 @@ class Meter:
         self._rooms: dict[RoomName, _RoomMeter] = {}
         self._heard: RoomWork | None = None
         self._marks = [clock()]
+        self._degradations: list[Degradation] = []
 
     @contextmanager
     def request(self, room: RoomName) -> Iterator[Request]:
@@ -75,6 +76,11 @@ class Meter:
         if len(self._marks) == place:
             self._marks.append(self._clock())
 
+    def degraded(self, degradation: Degradation) -> None:
+        """Quality was lowered in this way."""
+        if degradation not in self._degradations:
+            self._degradations.append(degradation)
+
     def marks(self) -> FirstAudioMarks:
         """All marks, once the first audio is there."""
         asked_s, tokens_s, clause_s, speech_tokens_s, audio_s = self._marks
@@ -89,4 +95,5 @@ class Meter:
             )
             for room, meter in self._rooms.items()
         )
-        return ReplyWork(heard + rooms, self.prompt_tokens, self.text_tokens, self.speech_tokens)
+        degradations = tuple(self._degradations)
+        return ReplyWork(heard + rooms, self.prompt_tokens, self.text_tokens, self.speech_tokens, degradations)

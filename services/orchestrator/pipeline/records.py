@@ -21,11 +21,12 @@ def kept_turn(record: TurnRecord, wall_s: float, *, sequence: int) -> KeptTurn:
         user_text=record.user_text,
         agent_text=record.agent_text,
         outcome=record.outcome,
-        start_s=record.started_s + wall_s,
-        end_s=record.ended_s + wall_s,
+        start_s=_whole_us(record.started_s + wall_s),
+        end_s=_whole_us(record.ended_s + wall_s),
         metrics=record.metrics,
         request_id=record.request_id,
         sequence=sequence,
+        tool_exchanges=record.tool_exchanges,
     )
 
 
@@ -41,6 +42,7 @@ def ended_turn(turn: KeptTurn, wall_s: float, *, reply_rate_hz: int) -> TurnEnde
         ended_s=turn.end_s - wall_s,
         metrics=turn.metrics,
         request_id=turn.request_id,
+        tool_exchanges=turn.tool_exchanges,
     )
     return TurnEnded(record, turn.metrics.heard_audio_ms * reply_rate_hz // 1000)
 
@@ -65,3 +67,8 @@ def open_turn(effect: SaveOpenTurn, made: Made, tokens: tuple[int, ...]) -> Open
         is_written=made.is_written,
         tokens=() if effect.user_text else tokens,
     )
+
+
+def _whole_us(wall_s: float) -> float:
+    """To the microsecond, as clients are told: rounded here once, a turn has the same times wherever it is read."""
+    return round(wall_s * 1_000_000) / 1_000_000

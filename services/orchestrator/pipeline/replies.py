@@ -13,29 +13,38 @@ whenever it is cancelled, `run` ends only when every room has been let go.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from contextlib import aclosing
+import logging
+from collections.abc import Callable
+from contextlib import aclosing, closing
 from dataclasses import dataclass
 
 from services.orchestrator.conversation.effects import ResumeReply, StartReply
-from services.orchestrator.conversation.events import ReplyAudioMade, ReplyTakenUp, ReplyTextMade
-from services.orchestrator.conversation.record import RoomName, UtteranceSpeech
+from services.orchestrator.conversation.events import ReplyAudioMade, ReplyTakenUp, ReplyTextMade, ToolCallMade
+from services.orchestrator.conversation.record import Role, RoomName, ToolCall, ToolResult, UtteranceSpeech
+from services.orchestrator.pipeline.calls import checked_call
 from services.orchestrator.pipeline.channel import Channel
-from services.orchestrator.pipeline.context import fit_messages, read_messages
+from services.orchestrator.pipeline.clause_voices import ClauseVoices, FindVoice
+from services.orchestrator.pipeline.context import read_messages
 from services.orchestrator.pipeline.gate import Gate
 from services.orchestrator.pipeline.limits import PipelineLimits
 from services.orchestrator.pipeline.made import AudioPiece, Made, Start
 from services.orchestrator.pipeline.meter import Meter
+from services.orchestrator.pipeline.pacing import Pacing
+from services.orchestrator.pipeline.rations import Rations
 from services.orchestrator.pipeline.speaking import Manner, Speaking
 from services.orchestrator.pipeline.speech_door import Clause, SpeechDoor
 from services.orchestrator.pipeline.text import Trimmer, VisibleText
 from services.orchestrator.pipeline.utterances import KnownUtterance, SpokenUtterance
-from services.orchestrator.ports.rooms import ChatMessage, PreparedVoice, Rooms, SpeechTokens, Work
+from services.orchestrator.pipeline.watch import Watch
+from services.orchestrator.pipeline.window import ContextWindow
+from services.orchestrator.ports.rooms import ChatMessage, FunctionCall, PreparedVoice, Rooms, SpeechTokens, Work
 from services.shared.errors import (
     DeadlineExceededError,
     EmptyAudioError,
     EmptyReplyError,
+    GenerationError,
     NothingToSpeakError,
+    PromptTooLongError,
     StepAudioError,
 )
 from services.shared.prompt.speech.clauses import ClauseSplitter
@@ -45,8 +54,9 @@ from services.shared.prompt.speech.tags import leading_tags
 _LOOK_AGAIN_S = 0.01, 0.25
 """Shortest and longest wait for audio to be played: an acknowledgement may bring more than the clock."""
 
-FindVoice = Callable[[str], Awaitable[PreparedVoice]]
-Tell = Callable[[ReplyTextMade | ReplyAudioMade | ReplyTakenUp], None]
+Tell = Callable[[ReplyTextMade | ReplyAudioMade | ReplyTakenUp | ToolCallMade], None]
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +71,8 @@ class ReplyNeeds:
         tell: takes the reply's events.
         clock: monotonic seconds.
         limits: bounds and patience.
-        default_prompt: the system prompt where the caller chose none.
+        window: of what the chat model reads; None where words are given.
+        rations: what the replica's replies do without now; None gives up nothing.
     """
 
     rooms: Rooms
@@ -71,7 +82,8 @@ class ReplyNeeds:
     tell: Tell
     clock: Callable[[], float]
     limits: PipelineLimits
-    default_prompt: str
+    window: ContextWindow | None = None
+    rations: Rations | None = None
 
 
 class Reply:
@@ -105,7 +117,7 @@ class Reply:
         self._hidden_characters = 0
         if isinstance(effect, ResumeReply):
             self._start = self.made.rewind(effect.first_sample)
-            self._hidden_characters = len(effect.text)
+            self._hidden_characters = len(effect.text) - effect.part_character
         self._untold: list[str] | None = [] if self.made.is_foreign else None
         is_ahead = isinstance(effect, StartReply) and effect.is_speculative
         self._needs = needs
@@ -115,7 +127,15 @@ class Reply:
         self._clauses: Channel[Clause] = Channel(self._limits.clauses_ms)
         self._audio: Channel[AudioPiece] = Channel(self._limits.audio_ms)
         self._gate = Gate(is_open=not is_ahead, ahead_ms=self._limits.prepared_ms)
-        self._door = SpeechDoor(self._limits, self._ahead_ms)
+        pacing = Pacing(
+            self._limits,
+            needs.rations,
+            ahead_ms=self._ahead_ms,
+            gate=self._gate,
+            meter=meter,
+            has_seed=effect.options.voice.seed is not None,
+        )
+        self._door = SpeechDoor(self._limits, self._ahead_ms, pacing.first_chunk_ms)
         self._speaking = Speaking(
             needs.rooms,
             work,
@@ -124,7 +144,9 @@ class Reply:
             meter=meter,
             door=self._door,
             gate=self._gate,
+            pacing=pacing,
         )
+        self._calls = 0
         self._visible = VisibleText()
         self._trimmer = Trimmer()
         self._splitter = ClauseSplitter()
@@ -158,7 +180,10 @@ class Reply:
             self._meter.mark(1)
             await self._write(begun)
         else:
-            await self._think(begun)
+            try:
+                await self._think(begun)
+            except (GenerationError, PromptTooLongError) as error:
+                await self._apologise(error)
         self.made.is_written = True
         self._show(self._visible.finish())
         try:
@@ -166,23 +191,28 @@ class Reply:
         except NothingToSpeakError as error:
             if self._asked.words:
                 raise
-            raise EmptyReplyError("the chat model answered nothing that can be spoken") from error
+            if not self._calls and not self._follows_calls:
+                raise EmptyReplyError("the chat model answered nothing that can be spoken") from error
         self._clauses.close()
 
     async def _think(self, begun: str) -> None:
         messages = await self._read_context()
         self._meter.mark(1)
         chat, options = self._needs.rooms.chat, self._asked.options
-        fitting = fit_messages(messages, chat, options, default_prompt=self._needs.default_prompt)
-        self._meter.prompt_tokens = chat.prompt_tokens(fitting)
+        window = self._needs.window
+        assert window is not None
+        fitting = window.fit(messages, options)
+        self._meter.prompt_tokens = window.prompt_tokens
         await self._write(begun)
-        with self._meter.request(RoomName.LM) as request:
-            async with aclosing(chat.reply(fitting, options.generation, self._work, begun=begun)) as answer:
+        with self._meter.request(RoomName.LM) as request, closing(Watch(self._limits.room_silence_s)) as watch:
+            reply = chat.reply(fitting, options.generation, self._work, begun=begun, tools=options.tools)
+            async with aclosing(reply) as answer:
                 while True:
                     try:
-                        async with asyncio.timeout(self._limits.room_silence_s):
+                        with watch:
                             piece = await anext(answer)
                     except StopAsyncIteration:
+                        window.sum_up(messages, options)
                         return
                     except TimeoutError as error:
                         raise DeadlineExceededError(
@@ -192,6 +222,45 @@ class Reply:
                     self._meter.text_tokens += piece.tokens
                     self.made.written += piece.text
                     await self._write(piece.text)
+                    if piece.call is not None:
+                        self._call(piece.call)
+
+    def _call(self, written: FunctionCall) -> None:
+        """Report a call of a function."""
+        tools = self._asked.options.tools
+        if not tools:
+            _log.warning("the chat model calls a function where none was offered; the call is dropped")
+            return
+        reply = self._asked.reply
+        self._calls += 1
+        self.made.is_written = True  # on going on, the model is not asked again: it would call again
+        arguments_json, problem = checked_call(written, tools)
+        call_id = f"call-{reply.turn}-{reply.epoch}-{reply.part}-{self._calls}"
+        call = ToolCall(call_id, written.name, arguments_json)
+        self._needs.tell(ToolCallMade(self._needs.clock(), reply, call, problem))
+
+    @property
+    def _follows_calls(self) -> bool:
+        """Whether this part of the reply is to say what functions gave."""
+        context = self._asked.context
+        return bool(context) and context[-1].role is Role.TOOL
+
+    async def _apologise(self, error: StepAudioError) -> None:
+        """Say the apology where the model has nothing to say to what functions gave; else it is the reply's error.
+
+        After a call that went well, words said to the user before it are enough.
+        """
+        if not self._follows_calls or self._visible.text:
+            raise error
+        _log.warning("the chat model says nothing to calls of functions", extra={"reason": error.reason})
+        speech = self._asked.options.tool_speech
+        turn = list(reversed(self._asked.context))
+        turn = turn[: next((place for place, part in enumerate(turn) if part.role is Role.USER), len(turn))]
+        has_failed = any(isinstance(part.content, ToolResult) and part.content.is_error for part in turn)
+        said = (part.content for part in turn if part.role is Role.ASSISTANT and isinstance(part.content, str))
+        is_said = any(words.replace(speech.notice, "").strip() for words in said)
+        if speech.apology and (has_failed or not is_said or not isinstance(error, EmptyReplyError)):
+            await self._write(speech.apology)
 
     async def _read_context(self) -> tuple[ChatMessage, ...]:
         messages = await read_messages(self._asked.context, self._tokens_of)
@@ -239,14 +308,17 @@ class Reply:
 
     async def _speak_and_voice(self) -> None:
         options = self._asked.options.voice
+        voices = ClauseVoices(await self._find_voice(options.voice_id), self._find_voice)
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._speaking.speak(self._clauses, voices))
+            tasks.create_task(self._speaking.voice(self._audio, voices))
+
+    async def _find_voice(self, voice_id: str) -> PreparedVoice:
         try:
             async with asyncio.timeout(self._needs.limits.voice_s):
-                voice = await self._needs.find_voice(options.voice_id)
+                return await self._needs.find_voice(voice_id)
         except TimeoutError as error:
             raise DeadlineExceededError("the voice was not found in time") from error
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._speaking.speak(self._clauses, voice))
-            tasks.create_task(self._speaking.voice(self._audio, voice))
 
     def _ahead_ms(self) -> float:
         return self._needs.lead_s() * 1000 + self._audio.held_ms
@@ -293,7 +365,7 @@ class Reply:
 def _manner(effect: StartReply | ResumeReply, seed: int, start: Start, made: Made) -> Manner:
     voice = effect.options.voice
     if isinstance(effect, ResumeReply):
-        return Manner(voice, seed, start=start, made=made)
+        return Manner(voice, seed, effect.part_sample, effect.part_character, start, made)
     return Manner(voice, seed, effect.first_sample, effect.first_character, start, made)
 
 

@@ -102,6 +102,7 @@ class Stream:
         host: the session.
         session_id, tenant, formats: the session's; formats never change.
         received_sequence: number of the last event that the client has.
+        wall_s: what added to a monotonic time gives wall time: of this session, the same whenever it is asked for.
         reply_rate_hz: of the samples of replies.
         limits: what the client may leave unread.
     """
@@ -114,6 +115,7 @@ class Stream:
         tenant: str,
         formats: StreamFormats,
         received_sequence: int,
+        wall_s: float,
         reply_rate_hz: int,
         limits: PipelineLimits,
     ) -> None:
@@ -121,6 +123,7 @@ class Stream:
         self.tenant = tenant
         self.formats = formats
         self.sequence = received_sequence
+        self.wall_s = wall_s
         self._host = host
         self._reply_rate_hz = reply_rate_hz
         self._limits = limits

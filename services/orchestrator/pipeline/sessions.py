@@ -3,7 +3,7 @@
 A session is owned by one replica at a time, by a lease in the store. It is renewed here for all sessions in one task;
 where the store answers that a newer owner has it, or that it was deleted, the stream ends and nothing more is written.
 
-    start ──> attached <──resume── detached ──window──> over         drain: told to go ──grace──> released
+    start ──> attached <──resume── detached ──window──> over    drain: heard out, told to go ──grace──> released
                   └────detach─────────^
 """
 
@@ -13,18 +13,19 @@ import logging
 import secrets
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Self
+from typing import Final, Self
 
 from services.orchestrator.conversation.core import Past
-from services.orchestrator.conversation.events import GoAwayReason, Playback, Resumed, Say
+from services.orchestrator.conversation.events import GoAwayReason, Playback, Resumed, Say, SpeculationAllowed
 from services.orchestrator.conversation.options import Options
 from services.orchestrator.conversation.record import Message
 from services.orchestrator.pipeline.core import Beginning, Core, MakeCore, PureCore
 from services.orchestrator.pipeline.identity import Fate, Identity, Opening
 from services.orchestrator.pipeline.limits import SEQUENCE_HEADROOM
+from services.orchestrator.pipeline.rations import Allowance
 from services.orchestrator.pipeline.session import Stream
 from services.orchestrator.pipeline.shell import Session
 from services.orchestrator.pipeline.surroundings import Surroundings
@@ -41,6 +42,9 @@ from services.shared.errors import (
     SessionTakenOverError,
     StepAudioError,
 )
+
+_LOOK_AGAIN_S: Final = 0.1
+"""Between two looks at who can be told to go."""
 
 _log = logging.getLogger(__name__)
 
@@ -150,6 +154,11 @@ class Sessions:
         """Whether no new session is taken."""
         return self._is_draining
 
+    @property
+    def degradation_level(self) -> int:
+        """What replies do without now; see conversation/governor.py."""
+        return self._shared.rations.level
+
     async def start(self, request: StartRequest) -> Stream:
         """Begin a session.
 
@@ -178,7 +187,9 @@ class Sessions:
             async with _answer_within(self._limits.store_s, "the store of sessions"):
                 lease = await shared.store.create(new, owner=self._owner, token_digest=_digest(token))
             rate_hz, seed = shared.rooms.vocoder.sample_rate_hz, shared.chance.randint(0, MAX_SEED)
-            core = self._make_core(Beginning(request.options, request.history, rate_hz, seed=seed))
+            core = self._make_core(
+                Beginning(request.options, request.history, rate_hz, seed=seed, session_id=session_id)
+            )
             session = await self._begin(Identity(session_id, tenant, request.formats, created_s), core, lease)
             stream = session.attach(Opening(token, _digest(token), lease, traceparent=request.traceparent))
             if request.greeting:
@@ -236,19 +247,24 @@ class Sessions:
     async def drain(self, grace_s: float) -> None:
         """Take no session any more, tell every client to go, and end what is left after the grace with DrainingError.
 
-        Returns when no session lives here; sessions stay resumable on another replica.
+        A caller who is being answered is told when the answer was heard, or after half of the grace: to move between
+        two turns costs nothing. Returns when no session lives here; sessions stay resumable on another replica.
         """
         self._is_draining = True
-        for session in list(self._sessions.values()):
-            if session.is_attached:
-                session.close_soon(GoAwayReason.DRAINING, grace_s, resumable=True)
-            else:
-                session.end(Fate.RELEASED, None)
-        try:
-            async with asyncio.timeout(grace_s):
-                await self._is_empty.wait()
-        except TimeoutError:
-            self._release_all()
+        clock = self._shared.clock
+        ends_s = clock() + grace_s
+        told: set[Session] = set()
+        while self._sessions and (left_s := ends_s - clock()) > 0:
+            for session in list(self._sessions.values()):
+                if not session.is_attached:
+                    session.end(Fate.RELEASED, None)
+                elif session not in told and not (session.is_replying and left_s > grace_s / 2):
+                    told.add(session)
+                    session.close_soon(GoAwayReason.DRAINING, left_s, resumable=True)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(min(left_s, _LOOK_AGAIN_S)):
+                    await self._is_empty.wait()
+        self._release_all()
         await self._is_empty.wait()
 
     @contextmanager
@@ -289,7 +305,7 @@ class Sessions:
         past = Past(found.turns, turn, epoch, kept.input_sample, self._shared.clock(), basis)
         rate_hz = self._shared.rooms.vocoder.sample_rate_hz
         seed = self._shared.chance.randint(0, MAX_SEED)
-        core = self._make_core(Beginning(kept.options, kept.history, rate_hz, past, seed))
+        core = self._make_core(Beginning(kept.options, kept.history, rate_hz, past, seed, kept.session_id))
         identity = Identity(kept.session_id, kept.tenant, kept.formats, kept.created_s)
         session = await self._begin(identity, core, found.lease, first_sample=kept.input_sample)
         if turn is not None:
@@ -318,8 +334,12 @@ class Sessions:
         return session
 
     async def _live_out(self, key: tuple[str, str], session: Session) -> None:
+        def told(allowance: Allowance) -> None:
+            session.tell(SpeculationAllowed(self._shared.clock(), *allowance))
+
         try:
-            await session.run()
+            with self._shared.rations.member(session.identity.tenant, told):
+                await session.run()
         finally:
             if self._sessions.get(key) is session:
                 del self._sessions[key]
@@ -333,6 +353,7 @@ class Sessions:
     async def _renew_for_ever(self) -> None:
         while True:
             await asyncio.sleep(self._limits.renewal_s)
+            self._shared.rations.review()
             async with asyncio.TaskGroup() as tasks:
                 for session in list(self._sessions.values()):
                     tasks.create_task(self._renew(session))

@@ -85,6 +85,7 @@ class Session:
         self._core = core
         self._shared = shared
         self._limits = shared.limits
+        self._wall_s = shared.wall_s
         self._listening = Listening(shared.detector, shared.limits, first_sample=first_sample, told=self._frame)
         self._timers: Timers[ev.Timer] = Timers(shared.clock, self._time_reached)
         self._deadlines: Timers[_Deadline] = Timers(shared.clock, self._deadline_reached)
@@ -95,13 +96,13 @@ class Session:
             too_slow=lambda error: self._drop_stream(error, with_unread=False),
         )
         self._acting = Acting(
-            shared,
             work=self.work,
             listening=self._listening,
             keeping=self._keeping,
             timers=self._timers,
             sending=self._sending,
-            tell=self.tell,
+            wall_s=self._wall_s,
+            committed=lambda turn: self.tell(ev.TurnCommitted(shared.clock(), turn)),
             end_stream=lambda: self.end(Fate.OVER, None),
         )
         self._ending = Ending()
@@ -128,6 +129,11 @@ class Session:
     def is_attached(self) -> bool:
         """Whether it has a client now."""
         return self._sending.stream is not None
+
+    @property
+    def is_replying(self) -> bool:
+        """Whether its caller is being answered."""
+        return self._core.is_replying
 
     @property
     def is_over(self) -> bool:
@@ -160,7 +166,7 @@ class Session:
 
     def remember(self, turn: KeptTurn) -> None:
         """Another replica kept this turn, and the client that comes did not hear of it."""
-        ended = ended_turn(turn, self._shared.wall_s, reply_rate_hz=self._shared.rooms.vocoder.sample_rate_hz)
+        ended = ended_turn(turn, self._wall_s, reply_rate_hz=self._shared.rooms.vocoder.sample_rate_hz)
         self._sending.remember(turn.number, self._core.epoch, ended)
 
     def attach(self, opening: Opening) -> Stream:
@@ -179,6 +185,7 @@ class Session:
             tenant=self.identity.tenant,
             formats=self.identity.formats,
             received_sequence=opening.received_sequence,
+            wall_s=self._wall_s,
             reply_rate_hz=self._shared.rooms.vocoder.sample_rate_hz,
             limits=self._limits,
         )

@@ -7,23 +7,30 @@ model slips after all words must have been said (a loop, as a rule) the clause e
 
 import asyncio
 from collections.abc import Iterator
-from contextlib import aclosing
-from dataclasses import dataclass, field
+from contextlib import aclosing, closing
+from dataclasses import dataclass, field, replace
+from typing import Final
 
 import numpy as np
 
 from services.orchestrator.conversation.options import VoiceOptions
 from services.orchestrator.conversation.record import RoomName
 from services.orchestrator.pipeline.channel import Channel
+from services.orchestrator.pipeline.clause_voices import ClauseVoices
 from services.orchestrator.pipeline.gate import Gate
 from services.orchestrator.pipeline.limits import ReplyLimits
 from services.orchestrator.pipeline.made import AudioPiece, Made, Start
 from services.orchestrator.pipeline.meter import Meter
+from services.orchestrator.pipeline.pacing import Pacing
 from services.orchestrator.pipeline.speech_door import Clause, SpeechChunk, SpeechDoor
+from services.orchestrator.pipeline.watch import Watch
 from services.orchestrator.ports.rooms import PreparedVoice, Rooms, Samples, SpeechStream, Work
 from services.shared.audio.effects import SpeedChanger, change_volume
 from services.shared.codec import GROUP_MS, GROUP_TOKENS
 from services.shared.errors import DeadlineExceededError, GenerationError
+
+_SEEDS: Final = 2**63
+"""Seeds are whole numbers below this; after the largest comes 0."""
 
 
 class Shaping:
@@ -76,6 +83,7 @@ class Speaking:
         meter: measures the rooms.
         door: between the two stages.
         gate: holds a reply back that is prepared ahead.
+        pacing: how soon each piece is needed.
 
     Attributes:
         skipped_characters: of the reply's text that are spoken before the sample from which on it is reported.
@@ -91,6 +99,7 @@ class Speaking:
         meter: Meter,
         door: SpeechDoor,
         gate: Gate,
+        pacing: Pacing,
     ) -> None:
         self._rooms = rooms
         self._work = work
@@ -102,6 +111,7 @@ class Speaking:
         self._door = door
         self.skipped_characters = 0
         self._gate = gate
+        self._pacing = pacing
         self._first_sample = manner.first_sample
         self._first_character = manner.first_character
         self._start = manner.start
@@ -109,11 +119,12 @@ class Speaking:
         self._position = max(manner.first_sample, manner.start.clause_sample)
         self._spoken_characters = manner.first_character
 
-    async def speak(self, clauses: Channel[Clause], voice: PreparedVoice) -> None:
+    async def speak(self, clauses: Channel[Clause], voices: ClauseVoices) -> None:
         """Speak clauses until there are no more.
 
         Raises:
             GenerationError: a clause failed with every seed, or half-way.
+            VoiceNotFoundError: a clause is to be sung, and the speaker does not sing.
             StepAudioError: as the speech model raises.
         """
         spoken = 0
@@ -123,12 +134,13 @@ class Speaking:
                 continue
             await self._gate.after(self._meter.speech_tokens / GROUP_TOKENS * GROUP_MS)
             self._door.begin(clause)
-            await self._speak_clause(clause, voice)
+            await self._speak_clause(clause, await voices.of(clause.text))
         self._door.close()
 
-    async def voice(self, audio: Channel[AudioPiece], voice: PreparedVoice) -> None:
+    async def voice(self, audio: Channel[AudioPiece], voices: ClauseVoices) -> None:
         """Voice what is spoken until there is no more. Raises StepAudioError as the vocoder does."""
         while (clause := await self._door.next_clause()) is not None:
+            voice = await voices.of(clause.text)
             stream = self._rooms.vocoder.open(voice, seed=self._seed, work=self._work)
             await self._voice_clause(clause, stream, audio)
         for piece in self._cut(await self._shaping.push(np.zeros(0, np.float32), is_final=True)):
@@ -139,7 +151,7 @@ class Speaking:
         failure: GenerationError | None = None
         for attempt in range(self._limits.speech_attempts):
             try:
-                await self._attempt(clause, voice, self._seed + attempt)
+                await self._attempt(clause, voice, (self._seed + attempt) % _SEEDS)
             except GenerationError as error:
                 failure = error
                 gone_s = self._door.take_back()
@@ -156,11 +168,12 @@ class Speaking:
         self._door.complete()
 
     async def _attempt(self, clause: Clause, voice: PreparedVoice, seed: int) -> None:
-        with self._meter.request(RoomName.TTS) as request:
-            async with aclosing(self._rooms.speech.speak(clause.text, voice, seed=seed, work=self._work)) as answer:
+        with self._meter.request(RoomName.TTS) as request, closing(Watch(self._limits.room_silence_s)) as watch:
+            work = replace(self._work, slack_ms=self._pacing.slack_ms(self._door.held_ms))
+            async with aclosing(self._rooms.speech.speak(clause.text, voice, seed=seed, work=work)) as answer:
                 while True:
                     try:
-                        async with asyncio.timeout(self._limits.room_silence_s):
+                        with watch:
                             groups = await anext(answer)
                     except StopAsyncIteration:
                         return
@@ -196,11 +209,12 @@ class Speaking:
         with self._meter.request(RoomName.VOCODER) as request:
             try:
                 async with asyncio.timeout(self._limits.room_silence_s):
-                    samples = await stream.push(chunk.tokens, last=chunk.is_last)
+                    samples = await stream.push(chunk.tokens, last=chunk.is_last, haste=self._pacing.haste())
             except TimeoutError as error:
                 raise _silent("vocoder", self._limits) from error
             if len(samples):
                 request.output()
+                self._pacing.came()
             return samples
 
     async def _send(self, samples: Samples, spoken_characters: int, audio: Channel[AudioPiece]) -> None:

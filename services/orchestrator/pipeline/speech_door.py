@@ -70,11 +70,15 @@ class SpeechDoor:
     Args:
         limits: capacity, chunks, and when a clause is held.
         ahead_ms: audio that is made and not yet heard.
+        first_chunk_ms: speech that a chunk has at least; None is what the limits say.
     """
 
-    def __init__(self, limits: ReplyLimits, ahead_ms: Callable[[], float]) -> None:
+    def __init__(
+        self, limits: ReplyLimits, ahead_ms: Callable[[], float], first_chunk_ms: Callable[[], int] | None = None
+    ) -> None:
         self._limits = limits
         self._ahead_ms = ahead_ms
+        self._first_chunk_ms = first_chunk_ms or (lambda: limits.first_chunk_ms)
         self._speeches: deque[_Speech] = deque()
         self._open: _Speech | None = None
         self._held_ms = 0.0
@@ -161,7 +165,7 @@ class SpeechDoor:
         """How long nothing may be taken: 0 for not at all, None until something is put."""
         if speech.is_complete:
             return 0.0
-        if speech.waiting_tokens * GROUP_MS < self._limits.first_chunk_ms * GROUP_TOKENS:
+        if speech.waiting_tokens * GROUP_MS < self._first_chunk_ms() * GROUP_TOKENS:
             return None
         over_ms = self._ahead_ms() - self._limits.hold_ms
         is_full = self._held_ms + self._limits.first_chunk_ms > self._limits.speech_ms

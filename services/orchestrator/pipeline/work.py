@@ -9,7 +9,7 @@ import logging
 from collections.abc import Callable
 from typing import Final, TypeAlias
 
-from services.orchestrator.conversation.effects import ResumeReply, SaveOpenTurn, StartReply
+from services.orchestrator.conversation.effects import ResumeReply, RunTool, SaveOpenTurn, StartReply
 from services.orchestrator.conversation.events import (
     Event,
     ReplyFailed,
@@ -24,10 +24,13 @@ from services.orchestrator.conversation.record import TurnRecord
 from services.orchestrator.pipeline.input_audio import InputAudio
 from services.orchestrator.pipeline.made import Made
 from services.orchestrator.pipeline.meter import Meter
+from services.orchestrator.pipeline.rations import Preparing
 from services.orchestrator.pipeline.records import open_turn
 from services.orchestrator.pipeline.replies import Reply, ReplyNeeds
 from services.orchestrator.pipeline.surroundings import Surroundings
+from services.orchestrator.pipeline.tools import ToolCalls
 from services.orchestrator.pipeline.utterances import KnownUtterance, SpokenUtterance
+from services.orchestrator.pipeline.window import ContextWindow
 from services.orchestrator.ports.hearing import TURN_SAMPLES
 from services.orchestrator.ports.rooms import Samples, Work
 from services.orchestrator.ports.store import OpenTurn
@@ -71,8 +74,10 @@ class SessionWork:
         self._utterances: dict[int, SpokenUtterance] = {}
         self._tokenizing: dict[int, asyncio.Task[None]] = {}
         self._replies: dict[ReplyId, tuple[Reply, _ReplyTask]] = {}
+        self._preparing = Preparing(shared.rations, tenant)
         self._made: dict[ReplyId, Made] = {}
         self._foreign: dict[int, KnownUtterance] = {}
+        self._calls = ToolCalls(session_id, tenant, shared.tools, clock=shared.clock, tell=tell)
         self._needs = ReplyNeeds(
             rooms=shared.rooms,
             find_voice=lambda voice_id: shared.voices.find(tenant, voice_id),
@@ -81,12 +86,19 @@ class SessionWork:
             tell=tell,
             clock=shared.clock,
             limits=shared.limits,
-            default_prompt=shared.default_prompt,
+            window=ContextWindow(
+                shared.rooms.chat,
+                shared.limits,
+                default_prompt=shared.default_prompt,
+                spawn=lambda summary: self._group.create_task(summary),
+            ),
+            rations=shared.rations,
         )
 
     def use(self, tasks: asyncio.TaskGroup) -> None:
         """From now on work can begin, in this group."""
         self._tasks = tasks
+        self._calls.use(tasks)
 
     @property
     def open_utterances(self) -> int:
@@ -127,12 +139,18 @@ class SessionWork:
 
     def start_reply(self, effect: StartReply) -> None:
         """Work out a reply; reports text and audio, then ReplyMade, ReplyFailed or ReplyStopped."""
-        self._begin_reply(effect, Made())
+        self._preparing.begun(effect.reply, is_prepared=effect.is_speculative)
+        before = self._newest_made(effect.reply.turn) if effect.first_sample else None
+        self._begin_reply(effect, Made() if before is None else before.following())
 
     def resume_reply(self, effect: ResumeReply) -> None:
         """Go on with a reply that was stopped, if what was made of it is there; reports ReplyTakenUp first."""
         made = self._made.pop(effect.stopped, None)
-        if made is None or effect.seed is None:
+        if (
+            made is None
+            or effect.seed is None
+            or not (effect.first_sample >= effect.part_sample or made.covers(effect.first_sample))
+        ):
             self._tell(ReplyTakenUp(self._shared.clock(), effect.reply, can_go_on=False))
             return
         if not made.is_foreign:
@@ -141,8 +159,7 @@ class SessionWork:
 
     def open_turn(self, effect: SaveOpenTurn) -> OpenTurn:
         """The turn under way as it is kept, with what its reply is made again from."""
-        replies = [reply for reply in self._made if reply.turn == effect.number]
-        made = self._made[max(replies)] if replies else Made()
+        made = self._newest_made(effect.number) or Made()
         spoken = None if effect.basis is None else effect.basis.utterance
         utterance = None if spoken is None else self._utterances.get(spoken.number) or self._foreign.get(spoken.number)
         return open_turn(effect, made, () if utterance is None else utterance.known_tokens)
@@ -161,6 +178,10 @@ class SessionWork:
         self._shared.observer.turn_ended(self._session_id, record)
         self._made = {reply: made for reply, made in self._made.items() if reply.turn != record.number}
 
+    def _newest_made(self, turn: int) -> Made | None:
+        replies = [reply for reply in self._made if reply.turn == turn]
+        return self._made[max(replies)] if replies else None
+
     def _begin_reply(self, effect: StartReply | ResumeReply, made: Made) -> None:
         trace = self._shared.observer.reply(self._session_id, effect.reply, self.traceparent)
         meter = Meter(self._shared.clock, trace)
@@ -178,6 +199,7 @@ class SessionWork:
                 event = ReplyStopped(self._shared.clock(), effect.reply, meter.work())
             else:
                 event = done.result()
+            self._preparing.over(effect.reply, event.work, is_complete=isinstance(event, ReplyMade))
             trace.end(event.error if isinstance(event, ReplyFailed) else None)
             self._tell(event)
 
@@ -185,6 +207,7 @@ class SessionWork:
 
     def commit_reply(self, reply: ReplyId) -> None:
         """It was prepared ahead and is spoken now."""
+        self._preparing.committed(reply)
         if reply in self._replies:
             self._replies[reply][0].commit()
 
@@ -194,6 +217,14 @@ class SessionWork:
             self._made.pop(reply, None)
         if reply in self._replies:
             self._replies[reply][1].cancel()
+
+    def run_tool(self, effect: RunTool) -> None:
+        """Run a function that the client does not run; reports ToolAnswered, unless it is cancelled."""
+        self._calls.run(effect, self.traceparent)
+
+    def cancel_tool(self, call_id: str) -> None:
+        """Nobody waits for a function's answer any more."""
+        self._calls.cancel(call_id)
 
     def transcribe(self, number: int, end_sample: int | None) -> None:
         """Write down an utterance that has ended, or one that is open as far as it was heard before a sample."""
@@ -206,6 +237,7 @@ class SessionWork:
 
     def stop(self) -> None:
         """Cancel every reply and utterance."""
+        self._calls.stop()
         for reply in list(self._replies):
             self.cancel_reply(reply)
         for number in list(self._utterances):

@@ -6,10 +6,10 @@ Samples and features are arrays that this module never looks into.
 
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Final, Protocol, TypeAlias
 
-from services.orchestrator.conversation.options import GenerationOptions
-from services.orchestrator.conversation.record import Role
+from services.orchestrator.conversation.options import GenerationOptions, Tool
+from services.orchestrator.conversation.record import Role, ToolCall, ToolResult
 
 Samples: TypeAlias = Any  # float32 [N], -1..1: an array, and arrays are not this module's business
 Features: TypeAlias = Any  # a float32 array that passes from one room to another
@@ -24,12 +24,32 @@ class Work:
         turn: number of the turn in it.
         epoch: rooms drop work of an older epoch of the session.
         traceparent: W3C trace context of the turn; empty where nothing is traced.
+        slack_ms: how long its listener can wait for it: of the work that waits, what is due first is done first.
     """
 
     session: str = ""
     turn: int = 0
     epoch: int = 0
     traceparent: str = ""
+    slack_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Haste:
+    """How soon one push of a speech stream is needed, and what may be saved on it.
+
+    Attributes:
+        slack_ms: as in `Work`, of this push.
+        flow_steps: from noise to audio, at most; 0 is as many as the room takes by itself.
+        first_hop_ms: audio that the stream's first samples wait for; 0 is what the room waits for by itself.
+    """
+
+    slack_ms: int = 0
+    flow_steps: int = 0
+    first_hop_ms: int = 0
+
+
+NO_HASTE: Final = Haste()
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +64,24 @@ class ChatMessage:
     """One message as the chat model reads it."""
 
     role: Role
-    content: str | SpeechTokens
+    content: str | SpeechTokens | ToolCall | ToolResult
+
+
+@dataclass(frozen=True, slots=True)
+class FunctionCall:
+    """A call as the model wrote it.
+
+    Attributes:
+        name: of the function; empty where none could be read.
+        arguments_json: a JSON object.
+        problem: what is wrong with the call's form, for the model; empty where nothing is.
+        is_plain: the arguments are words, and the function's schema says what they stand for.
+    """
+
+    name: str
+    arguments_json: str
+    problem: str = ""
+    is_plain: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,14 +89,16 @@ class TextPiece:
     """A piece of a reply's text.
 
     Attributes:
-        text: whole characters, perhaps none (only with `tokens`).
+        text: whole characters, perhaps none (only with `tokens` or a call).
         tokens: that the model generated for it.
         finish_reason: "stop" or "length" with the last piece, else empty.
+        call: of a function, behind the text.
     """
 
     text: str
     tokens: int
     finish_reason: str = ""
+    call: FunctionCall | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -73,6 +112,7 @@ class PreparedVoice:
         tokens: the clip's codec values.
         mel: of the clip, [T, 80].
         embedding: of the clip, [192].
+        sings: it raps or hums, through the vocoder for music.
     """
 
     voice_id: str
@@ -81,6 +121,7 @@ class PreparedVoice:
     tokens: tuple[int, ...]
     mel: Features
     embedding: Features
+    sings: bool = False
 
 
 class Utterance(Protocol):
@@ -127,15 +168,22 @@ class ChatModel(Protocol):
     def context_tokens(self) -> int:
         """Longest prompt and reply together."""
 
-    def prompt_tokens(self, messages: Sequence[ChatMessage]) -> int:
-        """Tokens of the prompt that these messages make."""
+    def prompt_tokens(self, messages: Sequence[ChatMessage], tools: Sequence[Tool] = ()) -> int:
+        """Tokens of the prompt that these messages make, with these functions to call."""
 
     def reply(
-        self, messages: Sequence[ChatMessage], options: GenerationOptions, work: Work, *, begun: str = ""
+        self,
+        messages: Sequence[ChatMessage],
+        options: GenerationOptions,
+        work: Work,
+        *,
+        begun: str = "",
+        tools: Sequence[Tool] = (),
     ) -> AsyncGenerator[TextPiece, None]:
         """Give the assistant's next turn, as it is generated; closing it cancels.
 
-        Where it has `begun` already, what follows that text is given, perhaps nothing.
+        Where it has `begun` already, what follows that text is given, perhaps nothing. It may call functions; those
+        that are not offered too, so whoever reads it looks.
 
         Raises:
             PromptTooLongError: prompt and one token exceed the context.
@@ -164,12 +212,13 @@ class SpeechModel(Protocol):
 class SpeechStream(Protocol):
     """One stream of speech tokens to samples. Calls come one at a time."""
 
-    async def push(self, tokens: Sequence[int], *, last: bool) -> Samples:
+    async def push(self, tokens: Sequence[int], *, last: bool, haste: Haste = NO_HASTE) -> Samples:
         """Voice the next tokens.
 
         Args:
             tokens: codec values, perhaps none with `last`.
             last: no tokens follow; everything that is left comes out.
+            haste: how soon the samples are needed.
 
         Returns:
             float32 [N] at `Vocoder.sample_rate_hz`, perhaps empty while tokens gather.
@@ -187,7 +236,10 @@ class Vocoder(Protocol):
         """Of the samples it makes."""
 
     def open(self, voice: PreparedVoice, *, seed: int, work: Work) -> SpeechStream:
-        """Begin a stream; nothing is sent yet. The same tokens, voice and seed give the same samples."""
+        """Begin a stream; nothing is sent yet. The same tokens, voice and seed give the same samples.
+
+        A push for a voice that sings raises MissingFileError where the checkpoint has no vocoder for music.
+        """
 
 
 class VoiceMaker(Protocol):

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from services.orchestrator.conversation.options import Options
-from services.orchestrator.conversation.record import Message, Origin, Outcome, ReplyBasis, TurnMetrics
+from services.orchestrator.conversation.record import Message, Origin, Outcome, ReplyBasis, ToolExchange, TurnMetrics
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +72,7 @@ class KeptTurn:
     metrics: TurnMetrics
     request_id: str = ""
     sequence: int = 0
+    tool_exchanges: tuple[ToolExchange, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ what is no packet is refused before a decoder sees it.
     decoder   |#|-packet 0-|--packet 1--|          samples out, later by the pre-skip (#)
 """
 
+from collections.abc import Sequence
 from fractions import Fraction
 from typing import Final
 
@@ -119,6 +120,10 @@ class OpusEncoder:
         frame.pts = self._written
         self._written += len(samples)
         return b"".join(bytes(packet) for packet in self._context.encode(frame))
+
+    def encode_all(self, chunks: Sequence[Samples]) -> list[bytes]:
+        """Write packets, one after the other."""
+        return [self.encode(samples) for samples in chunks]
 
 
 def packet_s(data: bytes) -> Fraction:

@@ -22,7 +22,7 @@ from services.shared.errors import GenerationError
 from services.shared.sampling import SamplingParams
 
 REPETITION_WINDOW_TOKENS: Final = 10
-_TIMES_IN_WINDOW: Final = 2
+REPETITION_TIMES: Final = 2
 
 
 def repeated_id(history: Sequence[int]) -> int | None:
@@ -36,7 +36,7 @@ def repeated_id(history: Sequence[int]) -> int | None:
     if len(history) < REPETITION_WINDOW_TOKENS:
         return None
     window = [history[-1 - back] for back in range(REPETITION_WINDOW_TOKENS)]
-    return window[0] if window.count(window[0]) >= _TIMES_IN_WINDOW else None
+    return window[0] if window.count(window[0]) >= REPETITION_TIMES else None
 
 
 class TokenChooser:

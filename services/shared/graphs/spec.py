@@ -4,10 +4,11 @@ Ranges matter to engines that are compiled ahead (TensorRT): they come from the 
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from services.shared.errors import InvalidOptionError
+from services.shared.triton.tensors import ANY, DType, ModelKind, ModelSpec, TensorSpec
 
 Axes: TypeAlias = tuple[int | str, ...]
 """A tensor's shape: a number is fixed, a name is free; equal names are equal lengths."""
@@ -21,11 +22,30 @@ class GraphSpec:
         name: of its file, without `.onnx`.
         inputs: name -> axes, in order.
         outputs: name -> axes, in order.
+        types: of the tensors that are not FP32.
     """
 
     name: str
     inputs: Mapping[str, Axes]
     outputs: Mapping[str, Axes]
+    types: Mapping[str, DType] = field(default_factory=dict)
+
+    def model(self, pool: str) -> ModelSpec:
+        """The graph as a Triton model of its own: every dimension on the wire, free ones without their names."""
+
+        def tensors(of: Mapping[str, Axes]) -> tuple[TensorSpec, ...]:
+            return tuple(
+                TensorSpec(
+                    name,
+                    self.types.get(name, DType.FP32),
+                    tuple(ANY if isinstance(axis, str) else axis for axis in axes),
+                    "[" + ", ".join(map(str, axes)) + "]",
+                )
+                for name, axes in of.items()
+            )
+
+        doc = f"The graph {self.name} of the {pool}."
+        return ModelSpec(self.name, pool, ModelKind.SINGLE, doc, tensors(self.inputs), tensors(self.outputs))
 
     @property
     def file(self) -> str:

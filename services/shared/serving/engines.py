@@ -89,6 +89,7 @@ def _open_vllm(folder: Path, settings: RoomSettings, metrics: "RoomMetrics") -> 
         memory_fraction=settings.memory_fraction,
         kv_cache_mib=settings.kv_cache_mib,
         prefill_tokens=settings.prefill_tokens,
+        model_runner=settings.model_runner,
         graphs=settings.graphs,
     )
     stats = StatsTaker()

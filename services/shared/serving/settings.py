@@ -21,10 +21,13 @@ class RoomSettings(BaseSettings):
         max_batch: replies that a language model generates at the same time.
         engine: what computes; a room that does not have the engine named uses torch. `vllm` is for the language models:
             the settings that follow, up to graphs, are of it alone, and `VllmOptions` says what they mean.
-            `onnxruntime`, alone or with TensorRT where that can, is for the networks of the tokenizer and the vocoder.
-        graph_cache: folder of exported graphs for onnxruntime, made by `python -m services.<room>.engine`.
-        first_flow_steps: of the flow in a stream's first pass, which the caller waits for; the released system takes
-            ten, and fewer are sooner heard where the flow is slow.
+            `onnxruntime`, alone or with TensorRT where that can, and `tensorrt` alone are for the networks of the
+            tokenizer and the vocoder.
+        graph_cache: folder of exported graphs for onnxruntime, made by `python -m services.<room>.engine`, and of plans
+            for tensorrt, made by `python -m services.<room>.engine.build`.
+        plan_precision: of the plans' products.
+        first_flow_steps: of the flow in a stream's first pass, which the caller waits for, and doubled from pass to
+            pass up to ten, which the released system takes; fewer are sooner heard where the flow is slow.
         log_level: from which on events are logged.
         otlp_endpoint: URL of the collector's gRPC receiver of traces; empty for no traces.
     """
@@ -36,7 +39,7 @@ class RoomSettings(BaseSettings):
     dtype: Literal["float32", "bfloat16"] = "float32"
     threads: int = Field(default=1, ge=1, le=256)
     max_batch: int = Field(default=8, ge=1, le=1024)
-    engine: Literal["torch", "vllm", "onnxruntime", "onnxruntime-tensorrt"] = "torch"
+    engine: Literal["torch", "vllm", "onnxruntime", "onnxruntime-tensorrt", "tensorrt"] = "torch"
     weights: Literal["stored", "fp8"] = "stored"
     context_tokens: int = Field(default=0, ge=0)
     tensor_parallel: int = Field(default=1, ge=1, le=64)
@@ -44,8 +47,10 @@ class RoomSettings(BaseSettings):
     memory_fraction: float = Field(default=0.9, gt=0, le=1)
     kv_cache_mib: int = Field(default=0, ge=0)
     prefill_tokens: int = Field(default=2048, ge=16, le=65_536)
+    model_runner: Literal[1, 2] = 1
     graphs: bool = True
     graph_cache: Path = Path("out/graphs")
+    plan_precision: Literal["float32", "float16", "bfloat16", "float8"] = "float16"
     first_flow_steps: int = Field(default=10, ge=1, le=10)
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     otlp_endpoint: str = Field(default="", pattern=r"^(https?://.+)?$")

@@ -87,6 +87,9 @@ ORIGINS: Final = ("speech", "text", "say")
 OUTCOMES: Final = ("completed", "interrupted", "failed")
 FIRST_AUDIO_PARTS: Final = ("endpointing", "tokenizer", "lm", "tts", "vocoder", "orchestrator")
 SPECULATION_OUTCOMES: Final = ("committed", "discarded", "withheld")
+DEGRADATIONS: Final = ("smaller_first_chunk", "fewer_flow_steps", "no_speculation")
+TOOL_EXECUTORS: Final = ("client", "http_endpoint", "mcp_server", "none")
+TOOL_OUTCOMES: Final = ("returned", "failed", "timed_out", "cancelled", "invalid")
 SESSION_BEGINNINGS: Final = ("new", "resumed")
 STORE_OPERATIONS: Final = ("create", "resume", "renew", "write", "read", "delete")
 REQUEST_OUTCOMES: Final = ("ok", "invalid", "cancelled", "failed")
@@ -97,6 +100,7 @@ _SPEECH_S: Final = (0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0, 1.25, 1.
 _ROOM_S: Final = (0.005, 0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5, 0.75, 1.0, 2.0, 5.0, 10.0, 30.0)
 # A frame of audio lasts 20 ms: what holds up the loop for longer is heard.
 _LOOP_S: Final = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 1.0)
+_TOOL_S: Final = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 300.0)
 _STORE_S: Final = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 1.0, 5.0)
 
 OPEN_SESSIONS: Final = _gauge("open_sessions", "Sessions that live here, those that wait for their client included.")
@@ -145,6 +149,24 @@ SAVED_TIME: Final = _counter(
     "saved_seconds_total", "How much sooner replies were heard because they had been prepared, all together."
 )
 UNDERRUN_TURNS: Final = _counter("underrun_turns_total", "Turns in whose reply the player ran dry at least once.")
+DEGRADED_TURNS: Final = _counter(
+    "degraded_turns_total",
+    "Turns whose quality was lowered because the rooms had fallen behind, by how.",
+    degradation=DEGRADATIONS,
+)
+DEGRADATION_LEVEL: Final = _gauge(
+    "degradation_levels",
+    "Levels of quality that this replica gives up to keep the audio flowing: 0 is nothing, 3 is all it can.",
+)
+TOOL_CALLS: Final = _counter(
+    "tool_calls_total",
+    "Calls of functions, by who ran them and how they ended; invalid ones could not be run.",
+    executor=TOOL_EXECUTORS,
+    outcome=TOOL_OUTCOMES,
+)
+TOOL_TIME: Final = _histogram(
+    "tool_call_seconds", "From a call of a function to its end.", _TOOL_S, executor=TOOL_EXECUTORS[:-1]
+)
 ERRORS: Final = _counter(
     "errors_total", "Calls of the public API that ended with an error, by its reason.", reason=error_reasons()
 )
@@ -178,6 +200,10 @@ ORCHESTRATOR_METRICS: Final = (
     WASTED_TOKENS,
     SAVED_TIME,
     UNDERRUN_TURNS,
+    DEGRADED_TURNS,
+    DEGRADATION_LEVEL,
+    TOOL_CALLS,
+    TOOL_TIME,
     ERRORS,
     STORE,
     LOOP_LAG,

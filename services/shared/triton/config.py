@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
+from services.shared.triton.context import PRIORITY_LEVELS
 from services.shared.triton.specs import MODELS
 from services.shared.triton.tensors import DType, ModelKind, ModelSpec, TensorSpec
 
@@ -35,10 +36,7 @@ def render(spec: ModelSpec) -> str:
         'backend: "python"',
         f"max_batch_size: {spec.max_batch}",
     ]
-    for tensor in spec.inputs:
-        lines += _tensor("input", tensor, ragged=spec.has_batch_dimension)
-    for tensor in spec.outputs:
-        lines += _tensor("output", tensor, ragged=False)
+    lines += tensor_lines(spec)
     # The model itself says where it runs (STEPAUDIO_DEVICE), so the same file serves machines with and without GPUs.
     lines.append("instance_group [ { count: 1 kind: KIND_MODEL } ]")
     lines += _scheduler(spec)
@@ -62,6 +60,12 @@ def config_path(repository: Path, spec: ModelSpec) -> Path:
     return repository / spec.pool / spec.name / "config.pbtxt"
 
 
+def tensor_lines(spec: ModelSpec) -> list[str]:
+    """What the model takes and gives."""
+    inputs = [line for tensor in spec.inputs for line in _tensor("input", tensor, ragged=spec.has_batch_dimension)]
+    return inputs + [line for tensor in spec.outputs for line in _tensor("output", tensor, ragged=False)]
+
+
 def _tensor(kind: str, tensor: TensorSpec, *, ragged: bool) -> Iterable[str]:
     dtype = "STRING" if tensor.dtype is DType.BYTES else tensor.dtype
     fields = [f'name: "{tensor.name}"', f"data_type: TYPE_{dtype}", f"dims: [ {', '.join(map(str, tensor.shape))} ]"]
@@ -76,7 +80,14 @@ def _scheduler(spec: ModelSpec) -> Iterable[str]:
     if spec.kind is ModelKind.DECOUPLED:
         return ("model_transaction_policy { decoupled: true }",)
     if spec.kind is ModelKind.BATCHED:
-        return (f"dynamic_batching {{ max_queue_delay_microseconds: {_BATCH_DELAY_US} }}",)
+        return (
+            "dynamic_batching {",
+            f"  max_queue_delay_microseconds: {_BATCH_DELAY_US}",
+            # Earliest deadline first: a level is 100 ms of slack.
+            f"  priority_levels: {PRIORITY_LEVELS}",
+            "  default_priority_level: 1",
+            "}",
+        )
     if spec.kind is ModelKind.SEQUENCE:
         return (
             "sequence_batching {",

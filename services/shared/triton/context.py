@@ -3,10 +3,16 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Final
 
 from services.shared.errors import InvalidInputError
 
 SESSION, TURN, EPOCH, TRACEPARENT, SLACK = "session", "turn", "epoch", "traceparent", "slack_ms"
+
+PRIORITY_LEVELS: Final = 32
+"""Of the queue in front of a model whose batches Triton forms; 1 is taken first, and what says nothing is at 1."""
+
+_LEVEL_MS: Final = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +33,11 @@ class RequestContext:
     epoch: int = 0
     traceparent: str = ""
     slack_ms: int = 0
+
+    @property
+    def priority(self) -> int:
+        """The slack as a level of Triton's queue, 1 to `PRIORITY_LEVELS`: what is due first is taken first."""
+        return 1 + min(self.slack_ms // _LEVEL_MS, PRIORITY_LEVELS - 1)
 
     @property
     def parameters(self) -> dict[str, str | int]:

@@ -13,7 +13,7 @@ from tritonclient.grpc import service_pb2 as pb
 
 from services.shared.errors import InvalidInputError, StepAudioError
 from services.shared.triton.context import RequestContext
-from services.shared.triton.tensors import Array, DType, ModelSpec
+from services.shared.triton.tensors import Array, DType, ModelKind, ModelSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +58,8 @@ def write_request(
             request.parameters[key].string_param = parameter
         else:
             request.parameters[key].int64_param = parameter
+    if spec.kind is ModelKind.BATCHED:
+        request.parameters["priority"].uint64_param = context.priority
     if sequence is not None:
         request.parameters["sequence_id"].string_param = sequence.name
         request.parameters["sequence_start"].bool_param = sequence.start

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from services.shared.graphs.cache import GraphFolder, GraphRecord, Parity, ensure_graphs
 from services.shared.graphs.export import check_parity, export_graph
 from services.shared.graphs.spec import GraphSpec, shape_profiles
+from services.shared.paths import MUSIC_VOCODER_FOLDER, TTS_FOLDER, VOCODER_FOLDER
 from services.vocoder import graphs
 from services.vocoder.config import VocoderConfig, load_config
 from services.vocoder.engine import modules
@@ -57,6 +58,25 @@ def ensure_vocoder_graphs(folder: str | Path, cache: Path) -> GraphFolder:
         return export_networks(load_config(folder), load_flow(folder), load_hift(folder), target)
 
     return ensure_graphs(cache, graphs.ROOM, graphs.graphs_key(folder), build)
+
+
+def ensure_all_graphs(checkpoints: Path, cache: Path) -> GraphFolder:
+    """The graphs of the vocoder and, where it was downloaded, of the one for music.
+
+    Args:
+        checkpoints: the folder of the three public folders.
+        cache: where graphs are kept.
+
+    Returns:
+        those of the vocoder for speech.
+
+    Raises:
+        CheckpointError: as `ensure_vocoder_graphs`.
+    """
+    music = checkpoints / TTS_FOLDER / MUSIC_VOCODER_FOLDER
+    if music.is_dir():
+        ensure_vocoder_graphs(music, cache)
+    return ensure_vocoder_graphs(checkpoints / TTS_FOLDER / VOCODER_FOLDER, cache)
 
 
 def export_networks(config: VocoderConfig, flow: Flow, hift: HiFT, target: Path) -> dict[str, GraphRecord]:

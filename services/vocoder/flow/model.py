@@ -24,6 +24,7 @@ from services.vocoder.config import HOP_SAMPLES, MEL_CHANNELS, SAMPLE_RATE_HZ, F
 from services.vocoder.flow.encoder import ConformerEncoder, LengthRegulator, sample_rows, stretch
 from services.vocoder.flow.estimator import Conditions, Estimator
 from services.vocoder.voice import ArrayLike, VoiceFeatures
+from services.vocoder.wanted import check_wanted
 
 EULER_STEPS = 10
 
@@ -208,6 +209,7 @@ class Flow(nn.Module):
         steps, lengths = euler_grid(self.config.time_schedule, count)
         state = noise
         for time, length in zip(self.estimator.times(steps.to(mu.device)), lengths.tolist(), strict=True):
+            check_wanted()
             state = self.step(state, conditions, time, length)
         return state
 

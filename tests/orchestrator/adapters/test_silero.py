@@ -3,16 +3,14 @@
 import asyncio
 import importlib.resources
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import onnxruntime
 import pytest
 
-from services.orchestrator.adapters import silero
-from services.orchestrator.adapters.silero import SileroDetector
+from services.orchestrator.adapters.silero import GATHER_S, SileroDetector
+from services.orchestrator.adapters.silero_network import Memory, SileroNetwork
 from services.orchestrator.ports.hearing import FRAME_SAMPLES, VoiceActivityDetector
 from services.shared.audio.files import read_audio
 from services.shared.audio.pcm import Samples
@@ -197,32 +195,40 @@ def test_the_probabilities_are_those_of_the_packages_own_class(network: SileroDe
 
 
 class Gate:
-    """Holds the network's session so that a test decides when a pass ends, and counts the passes."""
+    """A network that a test lets go on, and whose passes it counts.
 
-    def __init__(self, session: onnxruntime.InferenceSession) -> None:
-        self.session = session
-        self.entered, self.open = threading.Event(), threading.Event()
+    Attributes:
+        rests: how often the detector rested between passes.
+    """
+
+    def __init__(self) -> None:
+        self.network = SileroNetwork()
+        self.entered, self.open, self.rested = threading.Event(), threading.Event(), threading.Event()
         self.batches: list[int] = []
+        self.rests = 0
         self.failure: Exception | None = None
 
-    def run(self, names: None, feed: dict[str, Any]) -> Any:  # Any: what onnxruntime gives
-        self.batches.append(feed["input"].shape[0])
+    def judge(self, memories: Sequence[Memory], frames: Sequence[Samples]) -> list[float]:
+        self.batches.append(len(frames))
         self.entered.set()
         assert self.open.wait(20)
         if self.failure is not None:
             raise self.failure
-        return self.session.run(names, feed)
+        return self.network.judge(memories, frames)
+
+    def rest(self, seconds: float) -> None:
+        assert 0 <= seconds <= GATHER_S
+        self.rests += 1
+        self.rested.set()
 
 
 @pytest.fixture
-def gated(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., tuple[SileroDetector, Gate]]]:
+def gated() -> Iterator[Callable[..., tuple[SileroDetector, Gate]]]:
     made: list[tuple[SileroDetector, Gate]] = []
-    load = silero._load
 
     def make(**settings: int) -> tuple[SileroDetector, Gate]:
-        gate = Gate(load(silero._model_file()))
-        monkeypatch.setattr(silero, "_load", lambda _path: gate)
-        made.append((SileroDetector(**settings), gate))
+        gate = Gate()
+        made.append((SileroDetector(gate, rest=gate.rest, **settings), gate))
         return made[-1]
 
     yield make
@@ -248,6 +254,49 @@ def test_waiting_frames_of_all_streams_share_a_pass(gated: Make) -> None:
 
     asyncio.run(run())
     assert gate.batches == [1, 4, 4, 4]
+
+
+@pytest.mark.integration
+def test_frames_that_come_during_a_rest_share_the_next_pass() -> None:
+    resting, rested = threading.Event(), threading.Event()
+    gate = Gate()
+    gate.open.set()
+
+    def rest(_: float) -> None:
+        resting.set()
+        assert rested.wait(20)
+
+    detector = SileroDetector(gate, rest=rest)
+
+    async def run() -> None:
+        await _judge(detector, noise(0, 1))
+        await asyncio.to_thread(resting.wait, 20)
+        later = [asyncio.ensure_future(_judge(detector, noise(seed, 1))) for seed in range(5)]
+        await asyncio.sleep(0)
+        assert gate.batches == [1], "the thread rests"
+        rested.set()
+        await asyncio.gather(*later)
+
+    try:
+        asyncio.run(run())
+    finally:
+        rested.set()
+        detector.close()
+    assert gate.batches == [1, 5]
+
+
+@pytest.mark.integration
+def test_frames_that_wait_already_are_judged_without_a_rest(gated: Make) -> None:
+    detector, gate = gated()
+    gate.open.set()
+
+    async def run() -> None:
+        await _judge(detector, noise(0, 20))
+        await asyncio.to_thread(gate.rested.wait, 20)
+
+    asyncio.run(run())
+    assert len(gate.batches) == 20
+    assert gate.rests == 1
 
 
 @pytest.mark.integration

@@ -1,7 +1,7 @@
 """What the observer sees and the store takes becomes metrics and traces, and nothing else changes."""
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 from opentelemetry.sdk.trace import TracerProvider
@@ -11,8 +11,9 @@ from prometheus_client import CollectorRegistry
 
 from services.orchestrator.adapters.telemetry import MeasuredSessionStore, TelemetryObserver, follow_sessions
 from services.orchestrator.conversation.events import ReplyId
-from services.orchestrator.conversation.options import Options
+from services.orchestrator.conversation.options import Options, ToolExecutor
 from services.orchestrator.conversation.record import (
+    Degradation,
     FirstAudioBreakdown,
     Origin,
     Outcome,
@@ -20,6 +21,9 @@ from services.orchestrator.conversation.record import (
     RoomName,
     RoomWork,
     SpeculationWork,
+    ToolCall,
+    ToolExchange,
+    ToolOutcome,
     TurnMetrics,
     TurnRecord,
 )
@@ -62,7 +66,8 @@ def record(metrics: TurnMetrics) -> TurnRecord:
 
 def test_a_turn_is_counted_with_all_its_times_and_amounts(counted: Counted) -> None:
     lm = RoomWork(RoomName.LM, requests=2, total_s=0.9, first_output_s=0.2)
-    work = ReplyWork((lm,), prompt_tokens=40, text_tokens=12, speech_tokens=90)
+    fewer = (Degradation.FEWER_FLOW_STEPS,)
+    work = ReplyWork((lm,), prompt_tokens=40, text_tokens=12, speech_tokens=90, degradations=fewer)
     ahead = SpeculationWork(started=3, committed=1, discarded=2, withheld=4, wasted_tokens=50, saved_ms=400)
     metrics = TurnMetrics(FIRST_AUDIO, work, 1_500, 4_000, 3_000, playout_underruns=2, speculation=ahead)
     TelemetryObserver(counted.metrics, NoTraces(), wall_offset_s=0).turn_ended("s", record(metrics))
@@ -83,6 +88,24 @@ def test_a_turn_is_counted_with_all_its_times_and_amounts(counted: Counted) -> N
     assert counted("wasted_tokens_total") == 50
     assert counted("saved_seconds_total") == 0.4
     assert counted("underrun_turns_total") == 1
+    ways = ("smaller_first_chunk", "fewer_flow_steps", "no_speculation")
+    assert [counted("degraded_turns_total", degradation=way) for way in ways] == [0, 1, 0]
+
+
+def test_calls_of_functions_are_counted_by_who_ran_them_and_how_they_ended(counted: Counted) -> None:
+    call = ToolCall("call-1", "weather", "{}")
+    exchanges = (
+        ToolExchange(call, ToolOutcome.TIMED_OUT, "late", ToolExecutor.HTTP_ENDPOINT, 3.0),
+        ToolExchange(call, ToolOutcome.RETURNED, "sunny", ToolExecutor.CLIENT, 0.5),
+        ToolExchange(call, ToolOutcome.FAILED, "there is no function", None, 0.0),
+    )
+    turn = replace(record(TurnMetrics()), tool_exchanges=exchanges)
+    TelemetryObserver(counted.metrics, NoTraces(), wall_offset_s=0).turn_ended("s", turn)
+    assert counted("tool_calls_total", executor="http_endpoint", outcome="timed_out") == 1
+    assert counted("tool_calls_total", executor="client", outcome="returned") == 1
+    assert counted("tool_calls_total", executor="none", outcome="invalid") == 1
+    assert counted("tool_call_seconds_sum", executor="http_endpoint") == 3.0
+    assert counted("tool_call_seconds_count", executor="client") == 1
 
 
 @dataclass(slots=True)
@@ -90,6 +113,7 @@ class Sessions:
     open_sessions: int
     attached_streams: int
     is_draining: bool = False
+    degradation_level: int = 0
 
 
 def test_gauges_of_sessions_show_what_there_is_and_while_it_drains_what_is_left(counted: Counted) -> None:
@@ -97,6 +121,9 @@ def test_gauges_of_sessions_show_what_there_is_and_while_it_drains_what_is_left(
     follow_sessions(counted.metrics, sessions, max_sessions=8)
     names = ("open_sessions", "attached_sessions", "draining_sessions", "max_sessions")
     assert [counted(name) for name in names] == [3, 2, 0, 8]
+    assert counted("degradation_levels") == 0
+    sessions.degradation_level = 2
+    assert counted("degradation_levels") == 2
     sessions.is_draining, sessions.open_sessions = True, 1
     assert [counted(name) for name in names] == [1, 2, 1, 8]
 

@@ -138,7 +138,7 @@ def pauses(talk: Talk, *lengths_ms: int) -> None:
 
 @pytest.mark.parametrize(
     ("lengths_ms", "silence_ms"),
-    [((640,) * 3, 700), ((640,) * 4, 800), ((320,) * 5, 400), ((224,) * 5, 350)],
+    [((), 700), ((640,), 861), ((640,) * 3, 1058), ((320,) * 5, 761), ((224,) * 5, 609)],
 )
 def test_the_silence_follows_the_pauses_that_the_caller_makes(lengths_ms: tuple[int, ...], silence_ms: int) -> None:
     talk = Talk(options(adapt_to_caller=True))
@@ -153,7 +153,12 @@ def test_the_learned_silence_is_bounded_and_only_for_who_asks_for_it() -> None:
     slow.speak()
     pauses(slow, *(1472,) * 5)
     slow.hush(224)
-    assert silence_until_the_end(slow) == frames(1840)
+    assert silence_until_the_end(slow) == frames(2000)
+    quick = Talk(options(adapt_to_caller=True, complete_silence_ms=1500, pause_ms=50))
+    quick.speak()
+    pauses(quick, *(64,) * 20)
+    quick.hush(224)
+    assert silence_until_the_end(quick) == frames(750)
     plain = Talk(options())
     plain.speak()
     pauses(plain, *(320,) * 6)
@@ -172,7 +177,34 @@ def test_a_turn_that_was_cut_off_teaches_a_longer_pause() -> None:
         talk.heard_all()
     talk.speak()
     talk.hush(224)
-    assert silence_until_the_end(talk) == frames(1200)
+    assert silence_until_the_end(talk) == frames(1416)
+
+
+@pytest.mark.parametrize(("heard_ms", "is_learned"), [(0, True), (224, True), (288, False)])
+def test_speech_that_goes_on_before_an_answer_can_have_been_listened_to_shows_that_the_turn_was_cut_off(
+    heard_ms: int, is_learned: bool
+) -> None:
+    talk = Talk(options(adapt_to_caller=True))
+    talk.speak()
+    talk.hush(704)
+    talk.make_text("It rains today.")
+    talk.make_audio(0, 1000, 15)
+    talk.hush(heard_ms)
+    talk.speak(96)
+    assert talk.state.pauses_ms == ((704 + heard_ms,) if is_learned else ())
+
+
+@pytest.mark.parametrize(("spoken_ms", "turns", "silence_ms"), [(1600, 0, 700), (1600, 3, 592), (960, 3, 700)])
+def test_who_never_pauses_is_answered_sooner_after_some_turns(spoken_ms: int, turns: int, silence_ms: int) -> None:
+    talk = Talk(options(adapt_to_caller=True))
+    for _ in range(turns):
+        talk.speak(spoken_ms)
+        talk.hush(960)
+        talk.reply()
+        talk.heard_all()
+    talk.speak()
+    talk.hush(224)
+    assert silence_until_the_end(talk) == frames(silence_ms)
 
 
 @pytest.mark.parametrize(

@@ -99,3 +99,40 @@ def test_heard_never_exceeds_sent_and_never_falls_with_time(lengths: list[int], 
     now_s = len(lengths) * 0.2
     for one in (playout, playout.acknowledging(now_s, Playback(1, played))):
         assert 0 <= one.heard_samples(now_s) <= one.heard_samples(now_s + later_s) <= end
+
+
+def silences(arrivals: list[tuple[float, int]], rate_hz: int) -> int:
+    """How often a player that plays what it has at once fell silent, and had more to play later: sample by sample."""
+    ends = [sum(length for _, length in arrivals[: place + 1]) for place in range(len(arrivals))]
+    now_s, played, count = arrivals[0][0], 0, 0
+    while played < ends[-1]:
+        there = max((end for (at_s, _), end in zip(arrivals, ends, strict=True) if at_s <= now_s + 1e-9), default=0)
+        if played < there:
+            played += 1
+            now_s += 1 / rate_hz
+        else:
+            count += 1
+            now_s = next(at_s for at_s, _ in arrivals if at_s > now_s + 1e-9)
+    return count
+
+
+@given(st.lists(st.tuples(st.integers(0, 40), st.integers(1, 30)), min_size=1, max_size=12))
+def test_the_servers_clock_counts_as_many_underruns_as_a_player_that_plays_sample_by_sample(
+    chunks: list[tuple[int, int]],
+) -> None:
+    rate_hz = 16  # times are whole samples, so that the last sample's end is no matter of rounding
+    arrivals, at = [], 0
+    for wait, length in chunks:
+        at += wait
+        arrivals.append((at / rate_hz, length))
+    playout, end = Playout(rate_hz), 0
+    for at_s, length in arrivals:
+        end += length
+        playout = playout.sending(at_s, end, 0)
+    assert playout.underruns == silences(arrivals, rate_hz)
+
+
+def test_a_reply_that_was_stopped_and_goes_on_did_not_run_dry_meanwhile() -> None:
+    playout = sent(2000).stopped_at(500, 5).sending(9.0, 1500, 15)
+    assert playout.underruns == 0
+    assert playout.sending(10.5, 2000, 20).underruns == 1

@@ -21,10 +21,12 @@ from services.orchestrator.conversation.events import (
     Resumed,
     SpeculationAllowed,
     ToolCallMade,
+    TurnJudged,
 )
 from services.orchestrator.conversation.options import (
     BargeInOptions,
     EndpointingMode,
+    EndpointingOptions,
     GenerationOptions,
     Options,
     SpeculationOptions,
@@ -69,6 +71,73 @@ def test_at_a_pause_a_reply_is_started_that_reads_the_open_utterance_up_to_its_t
     assert started.is_speculative
     assert started.context[-1].content == UtteranceSpeech(1, (640 + 160) * 16)
     assert names(effects) == ["SpeechStopped", "StartReply"]
+
+
+def answered_once(first_audio_ms: int, options: Options) -> Talk:
+    """A conversation whose first reply took so long to its first audio."""
+    talk = Talk(options)
+    talk.text()
+    talk.make_text(TEXT)
+    asked_s = talk.now_s
+    marks = FirstAudioMarks(asked_s, asked_s, asked_s, asked_s, asked_s + first_audio_ms / 1000)
+    talk.make_audio(0, 400, 6, marks=marks)
+    talk.made()
+    talk.heard_all()
+    return talk
+
+
+def prepared_after_ms(talk: Talk) -> int:
+    """Of silence; 0 for never, if the turn ends before."""
+    talk.speak()
+    for frame in range(1, 100):
+        effects = talk.hush(32)
+        if all_of(effects, StartReply):
+            return 32 * frame if one(effects, StartReply).is_speculative else 0
+    return 0
+
+
+@pytest.mark.parametrize(
+    ("first_audio_ms", "complete_ms", "silence_ms"),
+    [(500, 1200, 640), (500, 700, 224), (900, 1200, 256), (2000, 1200, 224), (0, 1200, 1152)],
+)
+def test_it_is_begun_as_late_as_it_can_be_and_still_be_ready_when_the_turn_ends(
+    first_audio_ms: int, complete_ms: int, silence_ms: int
+) -> None:
+    idle = EndpointingOptions(complete_silence_ms=complete_ms)
+    ahead = replace(AHEAD, turn_taking=replace(AHEAD.turn_taking, while_idle=idle))
+    assert prepared_after_ms(answered_once(first_audio_ms, ahead)) == silence_ms
+
+
+def test_until_it_is_known_what_the_rooms_take_it_is_begun_at_the_pause() -> None:
+    idle = EndpointingOptions(complete_silence_ms=1200)
+    assert prepared_after_ms(Talk(replace(AHEAD, turn_taking=replace(AHEAD.turn_taking, while_idle=idle)))) == 224
+
+
+def test_where_the_silence_is_the_callers_own_it_is_not_begun_before_the_usual_pause_is_over() -> None:
+    idle = EndpointingOptions(complete_silence_ms=1200, adapt_to_caller=True)
+    ahead = replace(AHEAD, turn_taking=replace(AHEAD.turn_taking, while_idle=idle))
+    assert prepared_after_ms(Talk(ahead)) == 480
+    assert prepared_after_ms(answered_once(900, ahead)) == 480
+    assert prepared_after_ms(answered_once(300, ahead)) == 864
+
+
+def test_a_turn_that_sounds_finished_is_prepared_for_at_once_and_another_one_late() -> None:
+    ahead = replace(AHEAD, turn_taking=replace(AHEAD.turn_taking, mode=EndpointingMode.TURN_MODEL))
+    late, soon = (answered_once(500, ahead) for _ in range(2))
+    assert prepared_after_ms(late) == 1440
+    soon.speak()
+    assert not all_of(soon.hush(320), StartReply)
+    assert one(soon.tell(TurnJudged(soon.now_s, 1, soon.heard, 0.9)), StartReply).is_speculative
+
+
+def test_a_pause_that_is_over_before_it_is_time_costs_nothing() -> None:
+    idle = EndpointingOptions(complete_silence_ms=1200)
+    ahead = replace(AHEAD, turn_taking=replace(AHEAD.turn_taking, while_idle=idle))
+    talk = answered_once(500, ahead)
+    talk.speak()
+    effects = talk.hush(576) + talk.speak() + talk.hush(1216)
+    assert len(all_of(effects, StartReply)) == 1
+    assert one(effects, CommitReply)
 
 
 def test_a_session_that_does_not_ask_for_it_prepares_nothing() -> None:

@@ -260,7 +260,10 @@ TABLE: dict[str, tuple[str, ...]] = {
     "ToolCallMade": row("SI | UI | PI", "PA", "ST call | UT call | PT call", "ST call | UT call | PT call"),
     "ReplyTakenUp": row("SI | UI | PI", "PA", "SR | UR | PR", "ST | UT | PT"),
     "ReplyMade": row(
-        "SI | UI | PI", "PA", "SR ReplyEnded SetTimer | UR ReplyEnded SetTimer | PR ReplyEnded SetTimer", "ST | UT | PT"
+        "SI | UI | PI",
+        "PA",
+        "SR ReplyEnded SetTimer | UR ReplyEnded SetTimer | PR ReplyEnded SetTimer",
+        "ST SetTimer | UT SetTimer | PT SetTimer",
     ),
     "ReplyFailed": row(
         "SI | UI | PI",

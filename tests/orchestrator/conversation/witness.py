@@ -16,7 +16,16 @@ from services.orchestrator.conversation.effects import (
     StartReply,
     Transcribe,
 )
-from services.orchestrator.conversation.events import Event, ReplyId, ReplyTextMade, Resumed
+from services.orchestrator.conversation.events import (
+    Event,
+    ReplyFailed,
+    ReplyId,
+    ReplyMade,
+    ReplyStopped,
+    ReplyTakenUp,
+    ReplyTextMade,
+    Resumed,
+)
 from services.orchestrator.conversation.history import speech_of
 from services.orchestrator.conversation.outputs import (
     InputReleased,
@@ -60,8 +69,10 @@ class Witness:
     committed: list[int] = field(default_factory=list)
     asked: dict[ReplyId, bool] = field(default_factory=dict)
     prepared: set[ReplyId] = field(default_factory=set)
+    at_work: set[ReplyId] = field(default_factory=set)
     audible: ReplyId | None = None
     made: dict[ReplyId, str] = field(default_factory=dict)
+    finished: set[ReplyId] = field(default_factory=set)
     told: dict[ReplyId, str] = field(default_factory=dict)
     calls: dict[str, int] = field(default_factory=dict)
     ended_calls: set[str] = field(default_factory=set)
@@ -94,6 +105,7 @@ class Witness:
                 case CancelReply():
                     assert self.asked[effect.reply], "cancelled twice"
                     self.asked[effect.reply] = False
+                    self.at_work.discard(effect.reply)
                     self.audible = None if self.audible == effect.reply else self.audible
                 case CommitTurn():
                     assert effect.record.number == len(self.committed) + 1, "kept out of order"
@@ -105,6 +117,12 @@ class Witness:
                     self.over = True
 
     def _event(self, event: Event) -> None:
+        if isinstance(event, ReplyMade):
+            self.finished.add(event.reply)
+        if isinstance(event, ReplyMade | ReplyFailed | ReplyStopped):
+            self.at_work.discard(event.reply)
+        if isinstance(event, ReplyTakenUp) and not event.can_go_on:
+            self.at_work.discard(event.reply)
         if isinstance(event, ReplyTextMade):
             self.made[event.reply] = self.made.get(event.reply, "") + event.text
         if isinstance(event, Resumed) and not self.is_closed:
@@ -135,10 +153,15 @@ class Witness:
                 assert self.utterances[effect.utterance] == "ended", "asked for twice, or forgotten"
                 self.utterances[effect.utterance] = "transcribed"
 
+    def _begin_work(self, reply: ReplyId) -> None:
+        assert not self.at_work, "work on two replies that nobody has stopped"
+        self.at_work.add(reply)
+
     def _start(self, effect: StartReply) -> None:
         assert effect.reply.epoch == self.epoch
         assert effect.reply.turn == len(self.turns) + (effect.reply.turn not in self.turns)
         assert effect.reply not in self.asked, "two pieces of work under one id"
+        self._begin_work(effect.reply)
         assert bool(effect.context) != bool(effect.words)
         speech = [self.utterances[number] for number in speech_of(effect.context)]
         assert all(state in ("ended", "transcribed") for state in speech[: -1 if effect.is_speculative else None])
@@ -155,6 +178,7 @@ class Witness:
         turn = self.turns[effect.reply.turn]
         assert effect.reply.epoch == self.epoch > effect.stopped.epoch
         assert effect.reply not in self.asked
+        self._begin_work(effect.reply)
         assert turn.stopped
         assert not turn.turn_ended
         assert 0 <= effect.first_sample <= turn.sent
@@ -210,6 +234,8 @@ class Witness:
             case ReplyText():
                 assert self.audible is not None
                 turn.text += output.text
+                if self.audible in self.finished and output.text == " ":
+                    return  # before the next part of the reply
                 told = self.told[self.audible] = self.told.get(self.audible, "") + output.text
                 assert self.made[self.audible].startswith(told), "text of another reply"
             case ReplyAudio():

@@ -35,6 +35,7 @@ from services.orchestrator.ingress.voice_service import BuiltInVoice, VoiceServi
 from services.orchestrator.pipeline.limits import PipelineLimits
 from services.orchestrator.pipeline.sessions import Sessions
 from services.orchestrator.pipeline.voices import VoiceBook
+from services.orchestrator.ports.tools import ToolRunner
 from tests.fakes.hearing import LoudnessDetector
 from tests.fakes.rooms import FakeRooms
 from tests.fakes.sessions import FakeSessions
@@ -79,6 +80,7 @@ class Behind:
     detector: LoudnessDetector = field(default_factory=LoudnessDetector)
     patience: StreamPatience = PATIENCE
     speech_patience: SpeechPatience = SPEECH_PATIENCE
+    tools: ToolRunner | None = None
 
     def __post_init__(self) -> None:
         self.store = FakeSessionStore(clock=self.clock)
@@ -89,9 +91,10 @@ class Behind:
         sessions = sessions or self.sessions
         book = VoiceBook(self.rooms.rooms.built_in, self.voices)
         pages = PageTokens(b"key of the tests", self.clock)
+        profile = replace(PROFILE, offer=replace(OFFER, tools=self.tools))
         return Services(
             conversation=ConversationService(
-                sessions, self.store, book, PROFILE, retention=Retention(), patience=self.patience
+                sessions, self.store, book, profile, retention=Retention(), patience=self.patience
             ),
             speech=SpeechService(
                 self.rooms.rooms,

@@ -211,7 +211,14 @@ MENDABLE = [
         "INVALID_INPUT",
         "playback_ack.played_samples",
     ),
-    (Request(tool_result=tools_pb2.ToolResult(call_id="c")), "TOOL_CALL_NOT_FOUND", "call_id"),
+    (Request(tool_result=tools_pb2.ToolResult(call_id="c")), "INVALID_INPUT", "tool_result.outcome"),
+    (Request(tool_result=tools_pb2.ToolResult(output="rain")), "INVALID_INPUT", "tool_result.call_id"),
+    (
+        Request(tool_result=tools_pb2.ToolResult(call_id="c", output="x" * 65_537)),
+        "TEXT_TOO_LONG",
+        "tool_result.output",
+    ),
+    (Request(tool_result=tools_pb2.ToolResult(call_id="c", error="x" * 4_097)), "TEXT_TOO_LONG", "tool_result.error"),
     (Request(), "INVALID_INPUT", "message"),
     (Request(audio=audio_pb2.AudioChunk(data=b"123")), "UNREADABLE_AUDIO", "audio.data"),
     (Request(audio=audio_pb2.AudioChunk()), "UNREADABLE_AUDIO", "audio.data"),
@@ -309,8 +316,8 @@ WRONG_STARTS = [
     (start(history=[chat_pb2.ChatMessage(role=chat_pb2.CHAT_ROLE_USER)]), "INVALID_INPUT", "history[0].content"),
     (
         start(history=[chat_pb2.ChatMessage(role=chat_pb2.CHAT_ROLE_ASSISTANT, tool_call=tools_pb2.ToolCall())]),
-        "INVALID_OPTION",
-        "history[0].tool_call",
+        "INVALID_INPUT",
+        "history[0].tool_call.call_id",
     ),
     (
         start(options=options_pb2.SessionOptions(voice=options_pb2.VoiceOptions(speed=float("nan")))),
@@ -381,6 +388,23 @@ def test_a_start_carries_history_greeting_labels_and_retention() -> None:
         assert (request.greeting, dict(request.labels), request.retention_s) == ("Good day.", {"a": "b"}, 0)
         assert request.formats == StreamFormats("pcm16", 16_000, "pcm16", 24_000)
         assert request.tenant == "default"
+
+    run(test)
+
+
+def test_a_resume_may_leave_a_gap_up_to_now_and_a_longer_one_is_an_error_that_ends_nothing() -> None:
+    async def test() -> None:
+        behind = Behind()
+        behind.sessions.resume_at, behind.sessions.resume_age_ms = 16_000, 600_000
+        resume = Request(resume=conversation_pb2.SessionResume(session_id="s", resume_token="t"))
+        beyond, now = 700 * 16_000, 599 * 16_000
+        messages = [resume, silence(first_sample=beyond), silence(first_sample=now), silence(), END]
+        async with serving(behind) as served:
+            responses = await converse(served, messages)
+        (refused,) = [response.error for response in responses if response.HasField("error")]
+        assert read_status(refused.status).reason == "INVALID_INPUT"
+        heard = [(len(samples), first) for samples, first in behind.sessions.streams[0].heard if len(samples)]
+        assert heard == [(now - 16_000 + 320, 16_000), (320, now + 320)]
 
     run(test)
 

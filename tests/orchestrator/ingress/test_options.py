@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from protos.gen.stepaudio.v1 import options_pb2, tools_pb2, turn_taking_pb2
-from services.orchestrator.conversation.options import EndpointingMode, Options
+from services.orchestrator.conversation.options import ContextOverflow, EndpointingMode, Options
 from services.orchestrator.ingress.options import merge, to_message
 from services.shared.errors import InvalidOptionError
 from tests.orchestrator.ingress.serving import OFFER
@@ -62,9 +62,8 @@ WRONG: list[tuple[Any, str]] = [
 ]
 
 NOT_YET: list[tuple[Any, str]] = [
-    (Session(tools=tools_pb2.ToolSet(tools=[tools_pb2.Tool(name="clock")])), "tools"),
+    (Session(tools=tools_pb2.ToolSet(tools=[tools_pb2.Tool(name="clock")])), "tools.tools[0].description"),
     (Session(turn_taking=TurnTaking(mode=turn_taking_pb2.ENDPOINTING_MODE_TURN_MODEL)), "turn_taking.mode"),
-    (Session(context=options_pb2.ContextOptions(overflow=options_pb2.CONTEXT_OVERFLOW_SUMMARISE)), "context.overflow"),
 ]
 
 
@@ -77,6 +76,13 @@ def test_what_is_out_of_range_or_not_offered_is_refused_with_its_path(
     with pytest.raises(InvalidOptionError) as refused:
         merge(OFFER.defaults, message, OFFER)
     assert refused.value.details["field"] == f"options.{field}"
+
+
+def test_a_history_that_outgrows_the_context_may_be_summed_up() -> None:
+    asked = Session(context=options_pb2.ContextOptions(overflow=options_pb2.CONTEXT_OVERFLOW_SUMMARISE))
+    merged = merge(OFFER.defaults, asked, OFFER)
+    assert merged.context.overflow is ContextOverflow.SUMMARISE
+    assert to_message(merged, OFFER).context.overflow == options_pb2.CONTEXT_OVERFLOW_SUMMARISE
 
 
 @pytest.mark.parametrize(("message", "field"), WRONG[:-1], ids=lambda value: value if isinstance(value, str) else "")

@@ -6,12 +6,14 @@ from hypothesis import strategies as st
 
 from protos.gen.stepaudio.v1 import metrics_pb2, session_pb2
 from services.orchestrator.conversation.record import (
+    Degradation,
     FirstAudioBreakdown,
     Origin,
     Outcome,
     ReplyWork,
     RoomName,
     RoomWork,
+    SpeculationWork,
     TurnMetrics,
     TurnRecord,
 )
@@ -55,7 +57,7 @@ def test_a_turn_is_told_in_wall_time_with_the_work_of_each_room() -> None:
     work = ReplyWork(rooms=(RoomWork(RoomName.LM, 1, 0.25, 0.05),), prompt_tokens=7, text_tokens=3, speech_tokens=40)
     metrics = TurnMetrics(work=work, user_audio_ms=900, reply_audio_ms=800, heard_audio_ms=700, playout_underruns=1)
     record = TurnRecord(2, Origin.SPEECH, "Hi", "Hel", Outcome.INTERRUPTED, 1.5, 3.0, metrics)
-    message = turn_message(record, lambda at_s: at_s + 1_000_000.25)
+    message = turn_message(record, 1_000_000.25)
     assert (message.number, message.origin) == (2, session_pb2.TURN_ORIGIN_SPEECH)
     assert message.outcome == session_pb2.TURN_OUTCOME_INTERRUPTED
     assert (message.user_text, message.agent_text) == ("Hi", "Hel")
@@ -64,6 +66,22 @@ def test_a_turn_is_told_in_wall_time_with_the_work_of_each_room() -> None:
     assert (room.room, room.requests, room.total_ms, room.first_output_ms) == (metrics_pb2.ROOM_LM, 1, 250, 50)
     assert (message.metrics.prompt_tokens, message.metrics.text_tokens, message.metrics.speech_tokens) == (7, 3, 40)
     assert (message.metrics.heard_audio_ms, message.metrics.playout_underruns) == (700, 1)
+
+
+def test_what_was_prepared_and_what_quality_was_given_up_is_told() -> None:
+    ahead = SpeculationWork(
+        started=3, committed=1, discarded=2, withheld=1, wasted_tokens=50, saved_ms=400, given_up=True
+    )
+    work = ReplyWork(degradations=(Degradation.SMALLER_FIRST_CHUNK, Degradation.FEWER_FLOW_STEPS))
+    message = metrics_message(TurnMetrics(work=work, speculation=ahead))
+    told = message.speculation
+    assert (told.started, told.discarded, told.wasted_tokens, told.saved_ms) == (3, 2, 50, 400)
+    assert list(message.degradations) == [
+        metrics_pb2.DEGRADATION_SMALLER_FIRST_CHUNK,
+        metrics_pb2.DEGRADATION_FEWER_FLOW_STEPS,
+        metrics_pb2.DEGRADATION_NO_SPECULATION,
+    ]
+    assert not metrics_message(TurnMetrics()).degradations
 
 
 @given(st.floats(0, 4e9))

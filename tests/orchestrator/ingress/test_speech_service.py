@@ -271,7 +271,7 @@ WRONG_CHATS = [
     ),
     (
         {"messages": [chat_pb2.ChatMessage(role=chat_pb2.CHAT_ROLE_TOOL, tool_result=tools_pb2.ToolResult())]},
-        "INVALID_OPTION",
+        "INVALID_INPUT",
     ),
     (
         {

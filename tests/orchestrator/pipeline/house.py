@@ -13,6 +13,7 @@ import numpy as np
 from services.orchestrator.conversation.events import Playback, TextTurn
 from services.orchestrator.conversation.options import Options, VoiceOptions
 from services.orchestrator.conversation.outputs import Output, ReplyAudio, ReplyText, TurnEnded
+from services.orchestrator.pipeline.core import MakeCore, PureCore
 from services.orchestrator.pipeline.limits import PipelineLimits
 from services.orchestrator.pipeline.observer import Observer, Unobserved
 from services.orchestrator.pipeline.session import Emitted, Stream, StreamOpened
@@ -21,6 +22,7 @@ from services.orchestrator.pipeline.surroundings import Surroundings
 from services.orchestrator.pipeline.voices import VoiceBook
 from services.orchestrator.ports.hearing import FRAME_SAMPLES, TurnModel, VoiceActivityDetector
 from services.orchestrator.ports.store import StreamFormats
+from services.orchestrator.ports.tools import ToolRunner
 from services.shared.errors import StepAudioError
 from tests.fakes.hearing import LoudnessDetector
 from tests.fakes.rooms import INSTANT, FakeRooms, Paces
@@ -66,6 +68,8 @@ async def house(
     owner: str = "replica-1",
     turn_model: TurnModel | None = None,
     observer: Observer | None = None,
+    tools: ToolRunner | None = None,
+    make_core: MakeCore = PureCore,
 ) -> AsyncIterator[House]:
     """A replica for the time of the block."""
     rooms = rooms or FakeRooms(paces, sleep=asyncio.sleep)
@@ -83,8 +87,9 @@ async def house(
         chance=random.Random(1),
         default_prompt="",
         turn_model=turn_model,
+        tools=tools,
     )
-    async with Sessions(shared, owner=owner) as sessions:
+    async with Sessions(shared, owner=owner, make_core=make_core) as sessions:
         yield House(sessions, rooms, store, detector, limits)
 
 

@@ -1,34 +1,20 @@
-"""The chat model reads what fits: the system prompt and the last turn always, the oldest turns first to go."""
+"""Speech stands as tokens; the system prompt is the caller's or the server's, and asks for style tags on request."""
 
 import asyncio
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from services.orchestrator.conversation.options import ContextOptions, GenerationOptions, Options
+from services.orchestrator.conversation.options import Options
 from services.orchestrator.conversation.record import Message, Role, UtteranceSpeech
-from services.orchestrator.pipeline.context import fit_messages, read_messages
+from services.orchestrator.pipeline.context import read_messages, split_head
 from services.orchestrator.ports.rooms import ChatMessage, SpeechTokens
-from tests.fakes.rooms import FakeChatModel
+from services.shared.prompt.chat import CHAT_SYSTEM_PROMPT, STYLE_TAG_RULE, STYLE_TAG_SYSTEM_PROMPT
 
 pytestmark = pytest.mark.unit
 
-
-def turns(count: int, letters: int = 40) -> list[ChatMessage]:
-    return [
-        ChatMessage(role, f"{number}".ljust(letters, "x"))
-        for number in range(count)
-        for role in (Role.USER, Role.ASSISTANT)
-    ] + [ChatMessage(Role.USER, "the last question")]
-
-
-def options(tokens: int | None = None, *, prompt: str = "", longest: int = 100) -> Options:
-    return Options(
-        system_prompt=prompt,
-        context=ContextOptions(max_context_tokens=tokens),
-        generation=GenerationOptions(max_new_tokens=longest),
-    )
+ROLE = "You are the captain of a ship."
+ANA = ChatMessage(Role.SYSTEM, "The user is Ana.")
+HELLO = ChatMessage(Role.USER, "Hello.")
 
 
 def test_speech_stands_in_the_context_as_its_tokens() -> None:
@@ -40,36 +26,25 @@ def test_speech_stands_in_the_context_as_its_tokens() -> None:
     assert read == (ChatMessage(Role.USER, "Hello."), ChatMessage(Role.USER, SpeechTokens((3,) * 5)))
 
 
-@given(st.integers(0, 30), st.integers(1, 600), st.booleans())
-def test_what_is_read_fits_or_is_the_last_turn_alone_and_begins_with_the_user(
-    count: int, budget: int, has_prompt: bool
+PROMPTS = [
+    # the caller's prompt, style tags, the system prompt that is read
+    ("", False, CHAT_SYSTEM_PROMPT),
+    ("", True, STYLE_TAG_SYSTEM_PROMPT),
+    (CHAT_SYSTEM_PROMPT, True, STYLE_TAG_SYSTEM_PROMPT),
+    (ROLE, False, ROLE),
+    (ROLE, True, f"{ROLE}\n{STYLE_TAG_RULE}"),
+]
+
+
+@pytest.mark.parametrize(("chosen", "style_tags", "wanted"), PROMPTS)
+def test_there_is_one_system_prompt_and_system_messages_of_the_history_follow_it(
+    chosen: str, style_tags: bool, wanted: str
 ) -> None:
-    chat = FakeChatModel()
-    prompt = "Be kind." if has_prompt else ""
-    messages = turns(count)
-    read = list(fit_messages(messages, chat, options(budget, prompt=prompt), default_prompt=""))
-    assert read[-1] == messages[-1]
-    if has_prompt:
-        assert read.pop(0) == ChatMessage(Role.SYSTEM, prompt)
-    assert read == messages[len(messages) - len(read) :]
-    assert read[0].role is Role.USER
-    head = [ChatMessage(Role.SYSTEM, prompt)] * has_prompt
-    if len(read) > 1:
-        assert chat.prompt_tokens([*head, *read]) <= budget
-    if len(read) < len(messages):
-        longer = messages[len(messages) - len(read) - 2 :]
-        assert chat.prompt_tokens([*head, *longer]) > budget
+    own = [ChatMessage(Role.SYSTEM, chosen)] if chosen else []
+    options = Options(system_prompt=chosen, style_tags=style_tags)
+    head, body = split_head([*own, ANA, HELLO], options, default_prompt=CHAT_SYSTEM_PROMPT)
+    assert (head, body) == ([ChatMessage(Role.SYSTEM, wanted), ANA], [HELLO])
 
 
-def test_without_a_limit_of_its_own_the_context_is_the_models_less_the_longest_reply() -> None:
-    chat = FakeChatModel(context_tokens=300)
-    read = fit_messages(turns(30), chat, options(longest=100), default_prompt="")
-    assert 200 - 28 < chat.prompt_tokens(read) <= 200
-
-
-def test_the_default_prompt_stands_where_none_was_chosen_and_system_messages_of_the_history_stay() -> None:
-    chat = FakeChatModel()
-    history = [ChatMessage(Role.SYSTEM, "The user is Ana."), *turns(20)]
-    read = fit_messages(history, chat, options(60), default_prompt="Answer briefly.")
-    assert read[:2] == (ChatMessage(Role.SYSTEM, "Answer briefly."), ChatMessage(Role.SYSTEM, "The user is Ana."))
-    assert len(read) < len(history)
+def test_without_any_prompt_there_is_none() -> None:
+    assert split_head([HELLO], Options(), default_prompt="") == ([], [HELLO])

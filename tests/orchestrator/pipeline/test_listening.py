@@ -101,6 +101,36 @@ def test_a_gap_that_is_too_long_is_refused_and_changes_nothing() -> None:
     run(main())
 
 
+@pytest.mark.parametrize("gap_s", [3, 10, 3600])
+def test_a_gap_of_any_length_is_told_as_silence_frame_by_frame_and_little_of_it_is_judged(gap_s: int) -> None:
+    async def main() -> None:
+        detector = ScriptedDetector([0.9] * 1000)
+        heard, frames = listening(detector)
+        task = asyncio.ensure_future(heard.run())
+        heard.hear(RAMP[:1000], 0)
+        heard.hear(RAMP[:3000], 1000 + gap_s * 16_000)
+        order: list[int] = []
+        heard.after_audio(lambda: order.append(len(frames)))
+        await asyncio.sleep(1)
+        whole = (4000 + gap_s * 16_000) // FRAME_SAMPLES
+        assert [end for end, _ in frames] == [FRAME_SAMPLES * (place + 1) for place in range(whole)]
+        assert order == [whole]
+        judged = [end for end, probability in frames if probability]
+        silent_ms = LIMITS.judged_gap_ms
+        most = min(gap_s * 1000, silent_ms) * 16 + 4000
+        assert most - 2 * FRAME_SAMPLES <= len(judged) * FRAME_SAMPLES <= most + 2 * FRAME_SAMPLES
+        assert judged[-1] == frames[-1][0]
+        assert (heard.end_sample - heard.audio.first_sample) / 16 <= gap_s * 1000 + 250
+        heard.hear(RAMP[:100_000], heard.end_sample)
+        await asyncio.sleep(1)
+        heard.hear(RAMP[:100_000], heard.end_sample)
+        assert (heard.end_sample - heard.audio.first_sample) / 16 < LIMITS.idle_hearing_ms + 7_000
+        task.cancel()
+        await asyncio.wait([task])
+
+    run(main())
+
+
 def test_audio_that_nobody_judges_is_bounded() -> None:
     async def main() -> None:
         heard, _ = listening(ScriptedDetector(), limits=PipelineLimits(unjudged_ms=1000))
@@ -203,5 +233,19 @@ def test_a_dropped_utterance_lets_go_of_the_tokenizer() -> None:
         assert rooms.live == {}
         with pytest.raises(CancelledRequestError):
             await spoken.tokens()
+
+    run(main())
+
+
+def test_what_was_heard_is_let_go_when_listening_ends() -> None:
+    async def main() -> None:
+        heard, _ = listening(ScriptedDetector())
+        task = asyncio.ensure_future(heard.run())
+        heard.hear(RAMP[:5000], 0)
+        await asyncio.sleep(1)
+        assert heard.audio.first_sample == 0
+        task.cancel()
+        await asyncio.wait([task])
+        assert heard.audio.first_sample == heard.audio.end_sample == 5000
 
     run(main())

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.orchestrator.conversation.effects import ResumeReply, StartReply
-from services.orchestrator.conversation.events import ReplyAudioMade, ReplyId, ReplyTakenUp, ReplyTextMade
+from services.orchestrator.conversation.events import ReplyAudioMade, ReplyId, ReplyTakenUp, ReplyTextMade, ToolCallMade
 from services.orchestrator.conversation.options import Options, VoiceOptions
 from services.orchestrator.conversation.record import Message, ReplyWork, Role
 from services.orchestrator.pipeline.limits import PipelineLimits, ReplyLimits
@@ -19,6 +19,7 @@ from services.orchestrator.pipeline.meter import Meter
 from services.orchestrator.pipeline.observer import Unobserved
 from services.orchestrator.pipeline.replies import Reply, ReplyNeeds
 from services.orchestrator.pipeline.utterances import SpokenUtterance
+from services.orchestrator.pipeline.window import ContextWindow
 from services.orchestrator.ports.rooms import PreparedVoice, Work
 from services.shared.audio.effects import change_speed, change_volume
 from services.shared.errors import EmptyReplyError, GenerationError, MisalignedSpeechError
@@ -50,12 +51,13 @@ class Listener:
         self.taken_up: ReplyTakenUp | None = None
         self._begun_s = 0.0
 
-    def tell(self, event: ReplyTextMade | ReplyAudioMade | ReplyTakenUp) -> None:
+    def tell(self, event: ReplyTextMade | ReplyAudioMade | ReplyTakenUp | ToolCallMade) -> None:
         if isinstance(event, ReplyTakenUp):
             assert not self.text
             assert not self.audio
             self.taken_up = event
             return
+        assert not isinstance(event, ToolCallMade)
         if isinstance(event, ReplyTextMade):
             self.text.append(event.text)
             return
@@ -75,7 +77,13 @@ class Listener:
 
 
 def reply_of(
-    rooms: FakeRooms, listener: Listener, *, words: str = "", limits: ReplyLimits = LIMITS, voice: VoiceOptions
+    rooms: FakeRooms,
+    listener: Listener,
+    *,
+    words: str = "",
+    limits: ReplyLimits = LIMITS,
+    voice: VoiceOptions,
+    seed: int = SEED,
 ) -> tuple[Reply, Meter]:
     async def find_voice(voice_id: str) -> PreparedVoice:
         return made_up_voice()
@@ -84,12 +92,23 @@ def reply_of(
         raise AssertionError("nobody spoke")
 
     needs = ReplyNeeds(
-        rooms.rooms, find_voice, utterance, listener.lead_s, listener.tell, loop_time, PipelineLimits(reply=limits), ""
+        rooms.rooms,
+        find_voice,
+        utterance,
+        listener.lead_s,
+        listener.tell,
+        loop_time,
+        PipelineLimits(reply=limits),
+        window(rooms),
     )
     context = () if words else (Message(Role.USER, "How is the weather?"),)
     effect = StartReply(ReplyId(1, 1), context, words, Options(voice=voice))
     meter = Meter(loop_time, Unobserved())
-    return Reply(effect, needs, work=Work("s", 1, 1), meter=meter, seed=SEED, made=Made()), meter
+    return Reply(effect, needs, work=Work("s", 1, 1), meter=meter, seed=seed, made=Made()), meter
+
+
+def window(rooms: FakeRooms) -> ContextWindow:
+    return ContextWindow(rooms.chat, PipelineLimits(), default_prompt="", spawn=asyncio.ensure_future)
 
 
 def reply_again(
@@ -102,7 +121,14 @@ def reply_again(
         raise AssertionError("nobody spoke")
 
     needs = ReplyNeeds(
-        rooms.rooms, find_voice, utterance, listener.lead_s, listener.tell, loop_time, PipelineLimits(), ""
+        rooms.rooms,
+        find_voice,
+        utterance,
+        listener.lead_s,
+        listener.tell,
+        loop_time,
+        PipelineLimits(),
+        window(rooms),
     )
     context = (Message(Role.USER, "How is the weather?"),)
     stopped, options = ReplyId(1, 1), Options(voice=voice)
@@ -118,12 +144,13 @@ def spoken(
     voice: VoiceOptions = VOICE,
     faults: Sequence[Fault | None] = (),
     words: str = "",
+    seed: int = SEED,
 ) -> tuple[Listener, ReplyWork, FakeRooms]:
     async def main() -> tuple[Listener, ReplyWork, FakeRooms]:
         rooms, listener = FakeRooms(paces, sleep=asyncio.sleep), Listener()
         rooms.chat.answers.append(text)
         rooms.speech.faults.extend(faults)
-        reply, meter = reply_of(rooms, listener, words=words, limits=limits, voice=voice)
+        reply, meter = reply_of(rooms, listener, words=words, limits=limits, voice=voice, seed=seed)
         await reply.run()
         assert rooms.live == {}
         return listener, meter.work(), rooms
@@ -208,6 +235,13 @@ def test_speech_that_went_wrong_unheard_is_made_again_with_the_next_seed() -> No
         offline("One sentence here, my friend. " * 3, seeds=[SEED + 2] + [SEED] * (len(clauses) - 1)),
     )
     assert next(room.requests for room in work.rooms if room.room == "tts") == len(clauses) + 2
+
+
+def test_after_the_largest_seed_comes_the_first() -> None:
+    bad = Fault(MisalignedSpeechError("garble"), after=3)
+    listener, _, _ = spoken("Hello, my friend.", faults=[bad], seed=2**63 - 1)
+    tokens = run(_tokens("Hello, my friend.", 0))
+    assert np.array_equal(listener.samples, wave_of(tokens, start=0, seed=2**63 - 1))
 
 
 def test_a_later_clause_is_held_until_it_is_complete_while_enough_lies_ahead() -> None:

@@ -26,7 +26,7 @@ from services.shared.prompt.speech.clauses import split_clauses
 from tests.fakes.clock import run
 from tests.fakes.rooms import PACED, FakeRooms, Fault, Pace, Paces
 from tests.fakes.store import FakeSessionStore
-from tests.orchestrator.pipeline.house import OPTIONS, Client, House, house, resume, start, wall_time
+from tests.orchestrator.pipeline.house import LIMITS, OPTIONS, Client, House, house, resume, start, wall_time
 
 pytestmark = pytest.mark.unit
 
@@ -265,5 +265,30 @@ def test_speech_whose_words_could_not_be_had_at_the_pause_is_not_forgotten() -> 
             assert client.of(ReplyResumed) == []
             assert client.of(TurnEnded)[1].record.user_text == "No, wait a moment."
             client.hang_up()
+
+    run(main())
+
+
+def test_a_client_that_comes_back_after_minutes_hears_the_rest_and_its_absence_counts_as_silence() -> None:
+    text, samples = whole_reply(OPTIONS, PACED)
+
+    async def main() -> None:
+        async with house(PACED, limits=replace(LIMITS, resume_window_s=1000.0)) as place, asyncio.TaskGroup() as tasks:
+            client = await start(place, tasks)
+            place.rooms.chat.answers.extend([ANSWER, "I am still here."])
+            client.ask("How is the weather?")
+            await client.speak(2.0, 0.0)
+            again = await lose_and_resume(place, tasks, client, after_s=0.0, unheard=RATE_HZ)
+            await asyncio.sleep(1.0)
+            again.stream.hear(np.zeros(320, np.float32), again.stream.input_end_sample + 400 * 16_000)
+            await again.turns(1)
+            assert again.of(TurnEnded)[0].record.outcome is Outcome.COMPLETED
+            assert again.of(TurnEnded)[0].record.agent_text == text
+            assert again.of(ReplyEnded)[0].total_samples == len(samples)
+            await again.speak(1.5, 0.5)
+            await again.speak(2.0, 0.0)
+            await again.turns(2)
+            again.hang_up()
+        assert place.rooms.live == {}
 
     run(main())

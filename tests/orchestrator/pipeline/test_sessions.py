@@ -487,6 +487,43 @@ def test_a_drain_tells_clients_to_go_and_leaves_sessions_to_other_replicas() -> 
     run(main())
 
 
+@pytest.mark.parametrize(("grace_s", "told_s"), [(60.0, None), (4.0, 2.0)])
+def test_a_drain_lets_a_caller_hear_the_answer_out_for_half_of_the_grace(grace_s: float, told_s: float | None) -> None:
+    async def main() -> None:
+        store, rooms = FakeSessionStore(clock=wall_time), FakeRooms(PACED, sleep=asyncio.sleep)
+        async with (
+            house(store=store, rooms=rooms) as one,
+            house(store=store, rooms=rooms, owner="two") as two,
+            asyncio.TaskGroup() as tasks,
+        ):
+            idle, talking = await start(one, tasks), await start(one, tasks)
+            rooms.chat.answers.append("It rains in Lisbon. Take an umbrella with you today, and a coat. " * 2)
+            idle.stream.touch()
+            talking.ask("How is the weather?")
+            await talking.until(lambda it: bool(it.of(ReplyAudio)))
+            begun_s = loop_time()
+            draining = tasks.create_task(one.sessions.drain(grace_s))
+            await idle.until(lambda it: bool(it.of(GoAway)))
+            assert loop_time() == begun_s
+            await talking.until(lambda it: bool(it.of(GoAway)))
+            assert bool(talking.of(TurnEnded)) is (told_s is None)
+            if told_s is not None:
+                assert loop_time() - begun_s == pytest.approx(told_s, abs=0.11)
+            left_ms = talking.of(GoAway)[0].time_left_ms
+            assert left_ms == pytest.approx(1000 * (grace_s - loop_time() + begun_s), abs=5)
+            moved = [await resume(two, tasks, client) for client in (idle, talking)]
+            moved_s = loop_time()
+            for client in (idle, talking):
+                client.hang_up()
+            await draining
+            assert loop_time() - moved_s < 0.2
+            for client in moved:
+                client.hang_up()
+        assert rooms.live == {}
+
+    run(main())
+
+
 def test_an_unknown_session_and_a_wrong_token_are_refused() -> None:
     async def main() -> None:
         async with house() as place, asyncio.TaskGroup() as tasks:

@@ -18,8 +18,8 @@ from services.offline.rooms import PreparedVoice as OfflineVoice
 from services.offline.settings import NANO_CHECKPOINTS
 from services.offline.speaking import SpeechOptions
 from services.orchestrator.conversation.effects import StartReply
-from services.orchestrator.conversation.events import ReplyAudioMade, ReplyId, ReplyTakenUp, ReplyTextMade
-from services.orchestrator.conversation.options import GenerationOptions, Options
+from services.orchestrator.conversation.events import ReplyAudioMade, ReplyId, ReplyTakenUp, ReplyTextMade, ToolCallMade
+from services.orchestrator.conversation.options import GenerationOptions, Options, Tool
 from services.orchestrator.conversation.record import Message, Role
 from services.orchestrator.pipeline.limits import PipelineLimits, ReplyLimits
 from services.orchestrator.pipeline.made import Made
@@ -27,7 +27,17 @@ from services.orchestrator.pipeline.meter import Meter
 from services.orchestrator.pipeline.observer import Unobserved
 from services.orchestrator.pipeline.replies import Reply, ReplyNeeds
 from services.orchestrator.pipeline.utterances import SpokenUtterance
-from services.orchestrator.ports.rooms import ChatMessage, PreparedVoice, Rooms, Samples, TextPiece, Work
+from services.orchestrator.pipeline.window import ContextWindow
+from services.orchestrator.ports.rooms import (
+    NO_HASTE,
+    ChatMessage,
+    Haste,
+    PreparedVoice,
+    Rooms,
+    Samples,
+    TextPiece,
+    Work,
+)
 from services.shared.codec import GROUP_MS, GROUP_TOKENS
 from services.shared.prompt.chat import Message as PromptMessage
 from services.tts.speech_lm import SpeechLm
@@ -50,11 +60,17 @@ class LocalChat:
     model: ChatLm
     context_tokens: int = 4096
 
-    def prompt_tokens(self, messages: Sequence[ChatMessage]) -> int:
+    def prompt_tokens(self, messages: Sequence[ChatMessage], tools: Sequence[Tool] = ()) -> int:
         return 1
 
     async def reply(
-        self, messages: Sequence[ChatMessage], options: GenerationOptions, work: Work, *, begun: str = ""
+        self,
+        messages: Sequence[ChatMessage],
+        options: GenerationOptions,
+        work: Work,
+        *,
+        begun: str = "",
+        tools: Sequence[Tool] = (),
     ) -> AsyncGenerator[TextPiece, None]:
         read = [PromptMessage(message.role.value, str(message.content)) for message in messages]
         for text in self.model.reply(read, replace(self.model.params, seed=options.seed or 0)):
@@ -105,7 +121,7 @@ class LocalSpeechStream:
     voice: OfflineVoice
     state: StreamState
 
-    async def push(self, tokens: Sequence[int], *, last: bool) -> Samples:
+    async def push(self, tokens: Sequence[int], *, last: bool, haste: Haste = NO_HASTE) -> Samples:
         pushed = np.asarray(tokens, np.int64)
         samples, self.state = self.model.chunk(pushed, self.voice.features, self.state, final=last)
         return samples
@@ -144,7 +160,7 @@ def streamed(question: str) -> tuple[str, Samples, LocalSpeech]:
             fakes.voices,
             fakes.built_in,
         )
-        told: list[ReplyTextMade | ReplyAudioMade | ReplyTakenUp] = []
+        told: list[ReplyTextMade | ReplyAudioMade | ReplyTakenUp | ToolCallMade] = []
 
         async def find_voice(voice_id: str) -> PreparedVoice:
             return made_up_voice()
@@ -152,7 +168,8 @@ def streamed(question: str) -> tuple[str, Samples, LocalSpeech]:
         def utterance(number: int) -> SpokenUtterance:
             raise AssertionError("nobody spoke")
 
-        needs = ReplyNeeds(bundle, find_voice, utterance, lambda: 0.0, told.append, loop_time, PipelineLimits(), "")
+        window = ContextWindow(bundle.chat, PipelineLimits(), default_prompt="", spawn=asyncio.ensure_future)
+        needs = ReplyNeeds(bundle, find_voice, utterance, lambda: 0.0, told.append, loop_time, PipelineLimits(), window)
         options = Options(generation=GenerationOptions(seed=SEED))
         effect = StartReply(ReplyId(1, 1), (Message(Role.USER, question),), "", options)
         await Reply(effect, needs, work=Work(), meter=Meter(loop_time, Unobserved()), seed=SEED, made=Made()).run()

@@ -98,13 +98,42 @@ def test_short_sentences_join_the_next_one() -> None:
     assert split_clauses("Hello! How can I help you?") == ["Hello! How can I help you?"]
 
 
+@pytest.mark.parametrize(
+    ("text", "clauses"),
+    [
+        (
+            "The sheep says baa. It is late. Go to bed now, and do not forget your old blue blanket.",
+            ["The sheep says baa.", "It is late. Go to bed now, and do not forget your old blue blanket."],
+        ),
+        (
+            "When the sun shines in Lisbon and the wind is very weak in the evening, we go to the sea, and we swim.",
+            [
+                "When the sun shines in Lisbon and the wind is very weak in the evening,",
+                "we go to the sea, and we swim.",
+            ],
+        ),
+        ("Well, it is late.", ["Well, it is late."]),
+    ],
+)
+def test_the_first_clause_is_shorter_than_the_later_ones(text: str, clauses: list[str]) -> None:
+    assert split_clauses(text) == clauses
+    later = ClauseLimits(first_sentence_s=15.0, first_phrase_s=15.0)
+    assert len(clauses) == 1 or split_clauses(text, later)[0] != clauses[0]
+
+
+def test_limits_of_the_first_clause_never_lengthen_it() -> None:
+    text = "It is late. Go home! Why?"
+    lengthening = ClauseLimits(0.0, 0.0, 15.0, first_sentence_s=9.0, first_phrase_s=9.0)
+    assert split_clauses(text, lengthening) == ["It is late.", "Go home!", "Why?"]
+
+
 def test_leading_tags_are_carried_onto_every_clause() -> None:
     assert split_clauses("(高兴1)（粤语）你好。再见。", EAGER) == ["(高兴1)（粤语）你好。", "(高兴1)（粤语）再见。"]
     assert split_clauses("(高兴1)你好。(悲伤1)再见。", EAGER) == ["(高兴1)你好。", "(悲伤1)再见。"]
 
 
 def test_brackets_that_are_no_tag_are_text() -> None:
-    assert split_clauses("He left the house. (Really so.)") == ["He left the house. (Really so.)"]
+    assert split_clauses("He left. (Really so.)") == ["He left. (Really so.)"]
     assert split_clauses("He left. (Really so.)", EAGER) == ["He left.", "(Really so.)"]
     assert split_clauses("(a)" * 5 + "b", EAGER) == ["(a)" * 5 + "b"]
     assert split_clauses("(a)" * 999 + "b")[0].startswith("(a)" * 9)

@@ -32,6 +32,13 @@ def test_a_slack_that_is_no_whole_number_from_0_is_refused(wrong: str) -> None:
         parse_context(f'{{"slack_ms": {wrong}}}')
 
 
+@pytest.mark.parametrize(
+    ("slack_ms", "level"), [(0, 1), (99, 1), (100, 2), (1_999, 20), (3_099, 31), (3_100, 32), (60_000, 32)]
+)
+def test_what_is_due_sooner_is_at_a_level_that_is_taken_sooner(slack_ms: int, level: int) -> None:
+    assert RequestContext(slack_ms=slack_ms).priority == level
+
+
 @pytest.mark.parametrize("text", ["", "{}", '{"sequence_start": true}'])
 def test_work_without_a_session_belongs_to_none(text: str) -> None:
     assert parse_context(text) == RequestContext()

@@ -5,7 +5,7 @@ import pytest
 
 from services.shared.errors import InvalidInputError, StepAudioError
 from services.shared.triton import ModelSpec, RequestContext
-from services.shared.triton.specs import SPEECH_TOKENIZER, STEP1_CHAT
+from services.shared.triton.specs import SPEECH_TOKENIZER, STEP1_CHAT, TOKEN_TO_WAVE
 
 pytest.importorskip("tritonclient", reason="the messages of Triton are in the extra `serving`")
 
@@ -72,3 +72,14 @@ def _response(*, ids: bytes, shape: list[int]) -> pb.ModelInferResponse:
     response.outputs.add(name="finish_reason", datatype="BYTES", shape=[1])
     response.raw_output_contents.extend([ids, b"\x04\0\0\0stop"])
     return response
+
+
+def test_only_a_model_whose_batches_triton_forms_is_told_a_level_of_its_queue() -> None:
+    wave = {name: np.zeros(1) for name in ("voice_tokens", "seed", "speech_tokens")}
+    wave |= {"last": np.ones(1, bool), "voice_mel": np.zeros((0, 80)), "voice_embedding": np.zeros(192)}
+    wave = {name: np.asarray(value, TOKEN_TO_WAVE.input(name).dtype.numpy) for name, value in wave.items()}
+    context = RequestContext(slack_ms=250)
+    assert write_request(TOKEN_TO_WAVE, wave, context=context).parameters["priority"].uint64_param == 3
+    chat = write_request(STEP1_CHAT, {"input_ids": [1], "max_new_tokens": [1]}, context=context)
+    assert "priority" not in chat.parameters
+    assert chat.parameters["slack_ms"].int64_param == 250

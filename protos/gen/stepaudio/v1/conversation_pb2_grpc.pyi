@@ -53,9 +53,10 @@ class ConversationServiceStub:
     open turn ends as interrupted. Set no deadline, or that of the longest conversation wanted.
 
     What a client can mend while the conversation goes on is an `error` event: INVALID_OPTION, INVALID_INPUT,
-    UNREADABLE_AUDIO, NON_FINITE_AUDIO, AUDIO_TOO_LONG, INVALID_TEXT, TEXT_TOO_LONG, PROMPT_TOO_LONG, VOICE_NOT_FOUND,
-    INPUT_ENDED, TOO_MANY_WAITING_TURNS, TOOL_CALL_NOT_FOUND; the message that caused it has no effect. More than 20 of
-    them within 1 s end the stream with the last one.
+    UNREADABLE_AUDIO, NON_FINITE_AUDIO, AUDIO_TOO_LONG, INVALID_TEXT, TEXT_TOO_LONG, VOICE_NOT_FOUND, INPUT_ENDED,
+    TOO_MANY_WAITING_TURNS, TOOL_CALL_NOT_FOUND; the message that caused it has no effect. More than 20 of them within
+    1 s end the stream with the last one. A turn that was taken up and cannot be answered, as with PROMPT_TOO_LONG or
+    EMPTY_AUDIO, ends as failed, with the error in its `turn_ended`, and the conversation goes on.
 
     Errors, as the stream's status: those above for the first message, INVALID_FIRST_MESSAGE, UNSUPPORTED_AUDIO_FORMAT,
     SESSION_NOT_FOUND, INVALID_RESUME_TOKEN, SESSION_ENDED, SESSION_TAKEN_OVER, SESSION_DELETED, SESSION_TOO_LONG,
@@ -107,9 +108,10 @@ class ConversationServiceServicer(metaclass=_abc_1.ABCMeta):
         open turn ends as interrupted. Set no deadline, or that of the longest conversation wanted.
 
         What a client can mend while the conversation goes on is an `error` event: INVALID_OPTION, INVALID_INPUT,
-        UNREADABLE_AUDIO, NON_FINITE_AUDIO, AUDIO_TOO_LONG, INVALID_TEXT, TEXT_TOO_LONG, PROMPT_TOO_LONG, VOICE_NOT_FOUND,
-        INPUT_ENDED, TOO_MANY_WAITING_TURNS, TOOL_CALL_NOT_FOUND; the message that caused it has no effect. More than 20 of
-        them within 1 s end the stream with the last one.
+        UNREADABLE_AUDIO, NON_FINITE_AUDIO, AUDIO_TOO_LONG, INVALID_TEXT, TEXT_TOO_LONG, VOICE_NOT_FOUND, INPUT_ENDED,
+        TOO_MANY_WAITING_TURNS, TOOL_CALL_NOT_FOUND; the message that caused it has no effect. More than 20 of them within
+        1 s end the stream with the last one. A turn that was taken up and cannot be answered, as with PROMPT_TOO_LONG or
+        EMPTY_AUDIO, ends as failed, with the error in its `turn_ended`, and the conversation goes on.
 
         Errors, as the stream's status: those above for the first message, INVALID_FIRST_MESSAGE, UNSUPPORTED_AUDIO_FORMAT,
         SESSION_NOT_FOUND, INVALID_RESUME_TOKEN, SESSION_ENDED, SESSION_TAKEN_OVER, SESSION_DELETED, SESSION_TOO_LONG,

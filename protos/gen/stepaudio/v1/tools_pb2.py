@@ -24,23 +24,25 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18stepaudio/v1/tools.proto\x12\x0cstepaudio.v1\",\n\x07ToolSet\x12!\n\x05tools\x18\x01 \x03(\x0b\x32\x12.stepaudio.v1.Tool\"\xd5\x01\n\x04Tool\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x02 \x01(\t\x12\x17\n\x0fparameters_json\x18\x03 \x01(\t\x12\x17\n\ntimeout_ms\x18\x04 \x01(\x05H\x01\x88\x01\x01\x12.\n\x06\x63lient\x18\x05 \x01(\x0b\x32\x1c.stepaudio.v1.ClientExecutorH\x00\x12\x17\n\rhttp_endpoint\x18\x06 \x01(\tH\x00\x12\x14\n\nmcp_server\x18\x07 \x01(\tH\x00\x42\n\n\x08\x65xecutorB\r\n\x0b_timeout_ms\"\x10\n\x0e\x43lientExecutor\"A\n\x08ToolCall\x12\x0f\n\x07\x63\x61ll_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x16\n\x0e\x61rguments_json\x18\x03 \x01(\t\"K\n\nToolResult\x12\x0f\n\x07\x63\x61ll_id\x18\x01 \x01(\t\x12\x10\n\x06output\x18\x02 \x01(\tH\x00\x12\x0f\n\x05\x65rror\x18\x03 \x01(\tH\x00\x42\t\n\x07outcome*\xb4\x01\n\x0fToolCallOutcome\x12!\n\x1dTOOL_CALL_OUTCOME_UNSPECIFIED\x10\x00\x12\x1e\n\x1aTOOL_CALL_OUTCOME_RETURNED\x10\x01\x12\x1c\n\x18TOOL_CALL_OUTCOME_FAILED\x10\x02\x12\x1f\n\x1bTOOL_CALL_OUTCOME_TIMED_OUT\x10\x03\x12\x1f\n\x1bTOOL_CALL_OUTCOME_CANCELLED\x10\x04\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18stepaudio/v1/tools.proto\x12\x0cstepaudio.v1\"V\n\x07ToolSet\x12!\n\x05tools\x18\x01 \x03(\x0b\x32\x12.stepaudio.v1.Tool\x12(\n\x06speech\x18\x02 \x01(\x0b\x32\x18.stepaudio.v1.ToolSpeech\"\x80\x01\n\nToolSpeech\x12\x13\n\x06notice\x18\x01 \x01(\tH\x00\x88\x01\x01\x12\x1c\n\x0fnotice_after_ms\x18\x02 \x01(\x05H\x01\x88\x01\x01\x12\x14\n\x07\x61pology\x18\x03 \x01(\tH\x02\x88\x01\x01\x42\t\n\x07_noticeB\x12\n\x10_notice_after_msB\n\n\x08_apology\"\xd5\x01\n\x04Tool\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x02 \x01(\t\x12\x17\n\x0fparameters_json\x18\x03 \x01(\t\x12\x17\n\ntimeout_ms\x18\x04 \x01(\x05H\x01\x88\x01\x01\x12.\n\x06\x63lient\x18\x05 \x01(\x0b\x32\x1c.stepaudio.v1.ClientExecutorH\x00\x12\x17\n\rhttp_endpoint\x18\x06 \x01(\tH\x00\x12\x14\n\nmcp_server\x18\x07 \x01(\tH\x00\x42\n\n\x08\x65xecutorB\r\n\x0b_timeout_ms\"\x10\n\x0e\x43lientExecutor\"A\n\x08ToolCall\x12\x0f\n\x07\x63\x61ll_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x16\n\x0e\x61rguments_json\x18\x03 \x01(\t\"K\n\nToolResult\x12\x0f\n\x07\x63\x61ll_id\x18\x01 \x01(\t\x12\x10\n\x06output\x18\x02 \x01(\tH\x00\x12\x0f\n\x05\x65rror\x18\x03 \x01(\tH\x00\x42\t\n\x07outcome*\xb4\x01\n\x0fToolCallOutcome\x12!\n\x1dTOOL_CALL_OUTCOME_UNSPECIFIED\x10\x00\x12\x1e\n\x1aTOOL_CALL_OUTCOME_RETURNED\x10\x01\x12\x1c\n\x18TOOL_CALL_OUTCOME_FAILED\x10\x02\x12\x1f\n\x1bTOOL_CALL_OUTCOME_TIMED_OUT\x10\x03\x12\x1f\n\x1bTOOL_CALL_OUTCOME_CANCELLED\x10\x04\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'stepaudio.v1.tools_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_TOOLCALLOUTCOME']._serialized_start=467
-  _globals['_TOOLCALLOUTCOME']._serialized_end=647
+  _globals['_TOOLCALLOUTCOME']._serialized_start=640
+  _globals['_TOOLCALLOUTCOME']._serialized_end=820
   _globals['_TOOLSET']._serialized_start=42
-  _globals['_TOOLSET']._serialized_end=86
-  _globals['_TOOL']._serialized_start=89
-  _globals['_TOOL']._serialized_end=302
-  _globals['_CLIENTEXECUTOR']._serialized_start=304
-  _globals['_CLIENTEXECUTOR']._serialized_end=320
-  _globals['_TOOLCALL']._serialized_start=322
-  _globals['_TOOLCALL']._serialized_end=387
-  _globals['_TOOLRESULT']._serialized_start=389
-  _globals['_TOOLRESULT']._serialized_end=464
+  _globals['_TOOLSET']._serialized_end=128
+  _globals['_TOOLSPEECH']._serialized_start=131
+  _globals['_TOOLSPEECH']._serialized_end=259
+  _globals['_TOOL']._serialized_start=262
+  _globals['_TOOL']._serialized_end=475
+  _globals['_CLIENTEXECUTOR']._serialized_start=477
+  _globals['_CLIENTEXECUTOR']._serialized_end=493
+  _globals['_TOOLCALL']._serialized_start=495
+  _globals['_TOOLCALL']._serialized_end=560
+  _globals['_TOOLRESULT']._serialized_start=562
+  _globals['_TOOLRESULT']._serialized_end=637
 # @@protoc_insertion_point(module_scope)

@@ -58,22 +58,75 @@ class ToolSet(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     TOOLS_FIELD_NUMBER: _builtins.int
+    SPEECH_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def tools(self) -> _containers.RepeatedCompositeFieldContainer[Global___Tool]:
         """At most 64, with different names."""
+
+    @_builtins.property
+    def speech(self) -> Global___ToolSpeech:
+        """What the agent says about them by itself; not set is the server's default."""
 
     def __init__(
         self,
         *,
         tools: _abc.Iterable[Global___Tool] | None = ...,
+        speech: Global___ToolSpeech | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["speech", b"speech"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["tools", b"tools"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["speech", b"speech", "tools", b"tools"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ToolSet: _TypeAlias = ToolSet  # noqa: Y015
+
+@_typing.final
+class ToolSpeech(_message.Message):
+    """What the agent says about functions, word for word, where the model has no words."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NOTICE_FIELD_NUMBER: _builtins.int
+    NOTICE_AFTER_MS_FIELD_NUMBER: _builtins.int
+    APOLOGY_FIELD_NUMBER: _builtins.int
+    notice: _builtins.str
+    """Said while a function runs and everything said before was heard, 0 to 256 characters; empty waits in silence. Not
+    set is the server's default.
+    """
+    notice_after_ms: _builtins.int
+    """Silence before it is said for the first time, 200 to 60000 ms; it is said again after 8 s of silence. Not set is the
+    server's default.
+    """
+    apology: _builtins.str
+    """Said where a call is over and the model says nothing to it, 0 to 256 characters; empty ends the turn in silence.
+    Not set is the server's default.
+    """
+    def __init__(
+        self,
+        *,
+        notice: _builtins.str | None = ...,
+        notice_after_ms: _builtins.int | None = ...,
+        apology: _builtins.str | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_apology", b"_apology", "_notice", b"_notice", "_notice_after_ms", b"_notice_after_ms", "apology", b"apology", "notice", b"notice", "notice_after_ms", b"notice_after_ms"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_apology", b"_apology", "_notice", b"_notice", "_notice_after_ms", b"_notice_after_ms", "apology", b"apology", "notice", b"notice", "notice_after_ms", b"notice_after_ms"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__apology: _TypeAlias = _typing.Literal["apology"]  # noqa: Y015
+    _WhichOneofArgType__apology: _TypeAlias = _typing.Literal["_apology", b"_apology"]  # noqa: Y015
+    _WhichOneofReturnType__notice: _TypeAlias = _typing.Literal["notice"]  # noqa: Y015
+    _WhichOneofArgType__notice: _TypeAlias = _typing.Literal["_notice", b"_notice"]  # noqa: Y015
+    _WhichOneofReturnType__notice_after_ms: _TypeAlias = _typing.Literal["notice_after_ms"]  # noqa: Y015
+    _WhichOneofArgType__notice_after_ms: _TypeAlias = _typing.Literal["_notice_after_ms", b"_notice_after_ms"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__apology) -> _WhichOneofReturnType__apology | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__notice) -> _WhichOneofReturnType__notice | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__notice_after_ms) -> _WhichOneofReturnType__notice_after_ms | None: ...
+
+Global___ToolSpeech: _TypeAlias = ToolSpeech  # noqa: Y015
 
 @_typing.final
 class Tool(_message.Message):

@@ -28,8 +28,10 @@ from services.orchestrator.ports.store import Consent, KeptTurn, OpenTurn, Strea
 from services.shared.errors import StepAudioError
 
 VERSION: Final = 1
-_NEVER_KEPT: Final = (types.NoneType, UtteranceSpeech, ToolCall, ToolResult)
-"""Beside text, what a context may hold for as long as a reply is worked out."""
+_NEVER_KEPT: Final = (types.NoneType, UtteranceSpeech)
+"""Beside what is kept, what a context may hold for as long as a reply is worked out."""
+_TAGGED: Final = {kind.__name__: kind for kind in (ToolCall, ToolResult)}
+"""What may stand in the place of a text, as an object of its name and its fields."""
 _Value = TypeVar("_Value")
 
 
@@ -108,15 +110,24 @@ def _fields(kind: type) -> Mapping[str, Any]:
     return {field.name: hints[field.name] for field in dataclasses.fields(kind)}
 
 
+def _tags(kind: object) -> tuple[type, ...]:
+    """What of a union is written under its name."""
+    if get_origin(kind) not in (Union, types.UnionType):
+        return ()
+    return tuple(part for part in get_args(kind) if part in _TAGGED.values())
+
+
 def _choice(kind: Any) -> tuple[Any, bool]:
     """The type behind `X | None`, and whether None may be. What is never kept is no choice."""
     if get_origin(kind) not in (Union, types.UnionType):
         return kind, False
-    (only,) = [part for part in get_args(kind) if part not in _NEVER_KEPT]
+    (only,) = [part for part in get_args(kind) if part not in (*_NEVER_KEPT, *_TAGGED.values())]
     return only, types.NoneType in get_args(kind)
 
 
 def _write(value: object, kind: Any, path: str) -> object:  # kind: a type or an alias of one, which share no base
+    if type(value) in _tags(kind):
+        return {type(value).__name__: _write(value, type(value), path)}
     kind, may_be_none = _choice(kind)
     if value is None and may_be_none:
         return None
@@ -135,6 +146,8 @@ def _write(value: object, kind: Any, path: str) -> object:  # kind: a type or an
 
 
 def _read(value: Any, kind: Any, path: str) -> Any:  # what JSON gives, and what `kind` says
+    if type(value) is dict and len(value) == 1 and (tagged := _TAGGED.get(next(iter(value)))) in _tags(kind):
+        return _read(next(iter(value.values())), tagged, path)
     kind, may_be_none = _choice(kind)
     if value is None and may_be_none:
         return None

@@ -29,7 +29,7 @@ class IdsPiece:
 
 def context_of(work: Work) -> RequestContext:
     """Whose work a request is, as Triton carries it."""
-    return RequestContext(work.session, work.turn, work.epoch, work.traceparent)
+    return RequestContext(work.session, work.turn, work.epoch, work.traceparent, work.slack_ms)
 
 
 async def ask_again(call: Callable[[float], Awaitable[Answer]], *, timeout_s: float) -> Answer:

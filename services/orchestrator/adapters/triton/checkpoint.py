@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from services.shared.paths import CHAT_FOLDER, TTS_FOLDER
+from services.shared.prompt.chat import CallForm
 from services.shared.prompt.speech.decoding import SpeechParams, speech_defaults
 from services.shared.sampling import CHAT_PARAMS, SamplingParams, with_checkpoint_defaults
 from services.shared.step1_config import Step1Config, read_step1_config
@@ -19,6 +20,7 @@ class Checkpoint:
         chat_tokenizer, chat_config, chat_params: of Step-Audio-Chat.
         speech_tokenizer, speech_config, speech_params: of Step-Audio-TTS-3B; the tokenizer is one of text.
         voices: the speakers of Step-Audio-TTS-3B.
+        call_form: how Step-Audio-Chat is told of functions and calls them.
     """
 
     chat_tokenizer: TextTokenizer
@@ -28,13 +30,15 @@ class Checkpoint:
     speech_config: Step1Config
     speech_params: SpeechParams
     voices: VoiceRegistry
+    call_form: CallForm = CallForm.JSON
 
 
-def read_checkpoint(folder: Path) -> Checkpoint:
+def read_checkpoint(folder: Path, call_form: CallForm = CallForm.JSON) -> Checkpoint:
     """Read a folder of checkpoints; it takes a moment, so keep it off the event loop.
 
     Args:
         folder: holds Step-Audio-Chat and Step-Audio-TTS-3B; their weights are not opened.
+        call_form: of the checkpoint, which does not say it itself.
 
     Raises:
         MissingFileError, CorruptFileError: a file is absent or damaged.
@@ -48,4 +52,5 @@ def read_checkpoint(folder: Path) -> Checkpoint:
         speech_config=read_step1_config(speech),
         speech_params=speech_defaults(speech),
         voices=VoiceRegistry.load(speech),
+        call_form=call_form,
     )

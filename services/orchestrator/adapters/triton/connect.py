@@ -86,6 +86,7 @@ class ConnectedRooms:
                 checkpoint.chat_params,
                 reply_timeout_s=limits.reply_s,
                 transcribe_timeout_s=limits.transcribe_s,
+                call_form=checkpoint.call_form,
             ),
             speech=TritonSpeechModel(
                 clients["tts"],

@@ -7,6 +7,7 @@
     arguments.py   options and requests in vLLM's own words
     checkpoint.py  the public checkpoints without their custom code
     repetition.py  the repetition-aware rule as vLLM's logits processor
+    repetition_slots.py  the same for vLLM's second model runner
     opening.py     all of it put together
 
 The package imports vllm only when a room opens the engine; a room that runs on torch needs none of it.

@@ -15,6 +15,7 @@ from vllm.sampling_params import RequestOutputKind
 from services.shared.decoding.vllm.checkpoint import config_overrides
 from services.shared.decoding.vllm.options import VllmOptions
 from services.shared.decoding.vllm.repetition import PROCESSOR, REPETITION_AWARE
+from services.shared.decoding.vllm.repetition_slots import SLOT_PROCESSOR
 from services.shared.sampling import SamplingParams
 from services.shared.step1_config import Step1Config
 
@@ -41,7 +42,7 @@ def engine_arguments(folder: Path, sizes: Step1Config, options: VllmOptions) -> 
         dtype=options.dtype,
         quantization=_QUANTIZATION[options.weights],
         attention_backend=ATTENTION_BACKEND,
-        logits_processors=[PROCESSOR],
+        logits_processors=[PROCESSOR if options.model_runner == 1 else SLOT_PROCESSOR],
         max_model_len=options.context_of(sizes),
         max_num_seqs=options.max_batch,
         max_num_batched_tokens=max(options.prefill_tokens, options.max_batch),
@@ -53,8 +54,8 @@ def engine_arguments(folder: Path, sizes: Step1Config, options: VllmOptions) -> 
         gpu_memory_utilization=options.memory_fraction,
         kv_cache_memory_bytes=options.kv_cache_mib << 20 or None,
         enforce_eager=not options.graphs,
-        # vLLM's own model runner for custom logits processors plans no step ahead across pipeline stages.
-        async_scheduling=False if options.pipeline_parallel > 1 else None,
+        # vLLM's first model runner plans no step ahead across pipeline stages.
+        async_scheduling=False if options.pipeline_parallel > 1 and options.model_runner == 1 else None,
         enable_log_requests=False,
     )
 

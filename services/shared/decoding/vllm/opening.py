@@ -17,10 +17,9 @@ from services.shared.decoding.vllm.streams import VllmStreams
 from services.shared.errors import InvalidOptionError, StepAudioError
 from services.shared.step1_config import read_step1_config
 
-# vLLM reads these from its environment and nowhere else. Its second model runner takes logits processors of another
-# kind. A process with threads, as this one is, must not be forked. And nothing is fetched or told to anyone outside.
+# vLLM reads these from its environment and nowhere else. A process with threads, as this one is, must not be forked.
+# And nothing is fetched or told to anyone outside.
 _ENVIRONMENT: Final = {
-    "VLLM_USE_V2_MODEL_RUNNER": "0",
     "VLLM_WORKER_MULTIPROC_METHOD": "spawn",
     "VLLM_NO_USAGE_STATS": "1",
     "HF_HUB_OFFLINE": "1",
@@ -40,7 +39,7 @@ def open_vllm(folder: str | Path, options: VllmOptions, *, stats: StatsTaker) ->
         CheckpointError: a file is missing or damaged.
         StepAudioError: vLLM did not start; the cause and vLLM's own log say why.
     """
-    os.environ.update(_ENVIRONMENT)
+    os.environ.update(_ENVIRONMENT, VLLM_USE_V2_MODEL_RUNNER=str(options.model_runner - 1))
     root = Path(folder)
     sizes = read_step1_config(root)
     register_step1()

@@ -24,6 +24,7 @@ class VllmOptions:
         kv_cache_mib: the key/value cache of each device where it is to be set outright; 0 takes what memory_fraction
             leaves.
         prefill_tokens: tokens of one step. A longer prompt is read in pieces of it, beside the replies that run.
+        model_runner: vLLM's first or second; each has its own kind of logits processor, and both have the rule.
         graphs: whether passes are compiled and captured as CUDA graphs; without, the start is quick and passes slow.
     """
 
@@ -36,6 +37,7 @@ class VllmOptions:
     memory_fraction: float = 0.9
     kv_cache_mib: int = 0
     prefill_tokens: int = 2048
+    model_runner: Literal[1, 2] = 1
     graphs: bool = True
 
     def context_of(self, sizes: Step1Config) -> int:

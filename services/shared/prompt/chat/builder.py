@@ -4,7 +4,8 @@
 
 Each turn's name and words are encoded together, so that the ids are those of the whole prompt encoded as one string;
 but what people wrote is encoded as plain text, and a "<|EOT|>" typed by a user ends nothing. Speech stands as the ids
-of its `<audio_N>` pieces. Cutting a history to the model's length is the caller's choice.
+of its `<audio_N>` pieces, a call of a function between the two ids of its marks. Cutting a history to the model's
+length is the caller's choice.
 
 Source: stepaudio.py of the release; the leading <s> by the tokenizer's rule.
 """
@@ -12,7 +13,8 @@ Source: stepaudio.py of the release; the leading <s> by the tokenizer's rule.
 from collections.abc import Sequence
 
 from services.shared.errors import InvalidInputError
-from services.shared.prompt.chat.messages import TURN_NAMES, Message, SpeechContent
+from services.shared.prompt.chat.call_marks import CALL_END, CALL_START
+from services.shared.prompt.chat.messages import TURN_NAMES, CallContent, Message, SpeechContent
 from services.shared.prompt.chat.system_prompts import ASR_SYSTEM_PROMPT
 from services.shared.text import TextTokenizer
 
@@ -56,5 +58,20 @@ def _turn(tokenizer: TextTokenizer, message: Message) -> list[int]:
         case SpeechContent(tokens=values):
             speech = [tokenizer.audio_offset + value for value in values]
             return [tokenizer.bot_id, *tokenizer.encode_text(opening), *speech, tokenizer.eot_id]
-        case text:
+        case str(text):
             return [tokenizer.bot_id, *tokenizer.encode_text(opening + text), tokenizer.eot_id]
+        case parts:
+            return [tokenizer.bot_id, *_parts(tokenizer, opening, parts), tokenizer.eot_id]
+
+
+def _parts(tokenizer: TextTokenizer, opening: str, parts: Sequence[str | CallContent]) -> list[int]:
+    """Words and calls; neighbouring words are encoded as one text."""
+    ids, text = list[int](), opening
+    for part in parts:
+        if isinstance(part, str):
+            text += part
+            continue
+        ids += tokenizer.encode_text(text)
+        ids += [tokenizer.id_of(CALL_START), *tokenizer.encode_text(part.text), tokenizer.id_of(CALL_END)]
+        text = ""
+    return ids + tokenizer.encode_text(text)

@@ -38,12 +38,20 @@ class SpeechContent:
 
 
 @dataclass(frozen=True, slots=True)
+class CallContent:
+    """What stands between the marks of a call of a function."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class Message:
     """One turn.
 
     Attributes:
         role: "system", "user" (or "human", the model's own word) or "assistant".
-        content: what was written or spoken; None leaves the assistant's turn open, for the model to go on.
+        content: what was written or spoken; words and calls where both stand in one turn; None leaves the assistant's
+            turn open, for the model to go on.
         begun: of an open turn, the text that it begins with.
 
     Raises:
@@ -51,7 +59,7 @@ class Message:
     """
 
     role: str
-    content: str | SpeechContent | None
+    content: str | SpeechContent | tuple[str | CallContent, ...] | None
     begun: str = ""
 
     def __post_init__(self) -> None:

@@ -47,15 +47,28 @@ class ClauseLimits:
         phrase_s: a comma, colon, dash or ellipsis.
         longest_s: no clause is estimated longer; well below the 39 s at which the released model starts to loop,
             because the estimate can be wrong by a factor of two.
+        first_sentence_s, first_phrase_s: the same for the text's first clause, where they are less: nothing is heard
+            before it is whole.
     """
 
     sentence_s: float = 2.0
     phrase_s: float = 8.0
     longest_s: float = 15.0
+    first_sentence_s: float = 1.0
+    first_phrase_s: float = 3.0
 
     def __post_init__(self) -> None:
         if not 0 <= self.sentence_s <= self.phrase_s <= self.longest_s or self.longest_s < 1:
             raise InvalidOptionError("clause limits are 0 <= sentence_s <= phrase_s <= longest_s, longest_s >= 1 s")
+        if not 0 <= self.first_sentence_s <= self.first_phrase_s:
+            raise InvalidOptionError("clause limits are 0 <= first_sentence_s <= first_phrase_s")
+
+    def due_s(self, *, ends_sentence: bool, is_first: bool) -> float:
+        """From which length on a mark closes the clause."""
+        due_s, first_s = (
+            (self.sentence_s, self.first_sentence_s) if ends_sentence else (self.phrase_s, self.first_phrase_s)
+        )
+        return min(due_s, first_s) if is_first else due_s
 
 
 class _Rank(IntEnum):
@@ -184,10 +197,9 @@ class ClauseSplitter:
         assert self._run_start is not None
         rank = _rank(self._text[: self._run_start], self._text[self._run_start :], following)
         self._run_start = None
-        due_s = self._limits.sentence_s if rank is _Rank.SENTENCE else self._limits.phrase_s
         if rank is _Rank.NONE:
             return
-        if self._length_s >= due_s:
+        if self._length_s >= self._limits.due_s(ends_sentence=rank is _Rank.SENTENCE, is_first=not self._spoke):
             self._emit(len(self._text))
         else:
             self._mark_cut = _Cut(len(self._text), self._length_s)

@@ -14,12 +14,14 @@ from services.orchestrator.conversation.options import Options
 from services.orchestrator.conversation.record import (
     Message,
     Role,
+    ToolCall,
+    ToolResult,
     TurnMetrics,
     UtteranceSpeech,
 )
 from services.orchestrator.ports.store import KeptTurn, OpenTurn, StreamFormats
 from services.shared.errors import StepAudioError
-from tests.orchestrator.adapters.redis.values import FORMATS, OPTIONS, open_turn, turn
+from tests.orchestrator.adapters.redis.values import EXCHANGE, FORMATS, OPTIONS, open_turn, turn
 
 pytestmark = pytest.mark.unit
 
@@ -28,7 +30,8 @@ TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=10)
 FINITE = st.floats(allow_nan=False, allow_infinity=False)
 for kind, strategy in ((str, TEXT), (float, FINITE)):
     st.register_type_strategy(kind, strategy)
-MESSAGES = st.lists(st.builds(Message, content=TEXT), max_size=3).map(tuple)
+CONTENT = TEXT | st.from_type(ToolCall) | st.from_type(ToolResult)
+MESSAGES = st.lists(st.builds(Message, content=CONTENT), max_size=3).map(tuple)
 
 
 @given(value=st.from_type(Options))
@@ -63,7 +66,7 @@ def test_the_written_form_of_version_1_is_this_one() -> None:
         schema.OPTIONS.write(OPTIONS): RECORDED["options"],
         schema.TURN.write(turn(1)): RECORDED["turn"],
         schema.OPEN_TURN.write(open_turn(2)): RECORDED["open_turn"],
-        schema.HISTORY.write((Message(Role.USER, "你好"),)): RECORDED["history"],
+        schema.HISTORY.write((Message(Role.USER, "你好"), *EXCHANGE)): RECORDED["history"],
     }
     for written, expected in recorded.items():
         assert json.loads(written) == {"v": 1, "value": expected}
@@ -113,6 +116,7 @@ def test_a_newer_version_is_refused_by_its_number() -> None:
 
 WRONG: list[tuple[schema.Form[Any], object]] = [  # values of the wrong type, on purpose
     (schema.HISTORY, (Message(Role.USER, UtteranceSpeech(1)),)),
+    (schema.HISTORY, (Message(Role.USER, 5),)),  # type: ignore[arg-type]  # on purpose
     (schema.LABELS, {"half": "\ud800"}),
     (schema.LABELS, {"number": 1}),
     (schema.OPTIONS, replace(OPTIONS, system_prompt=b"bytes")),  # type: ignore[arg-type]  # on purpose

@@ -2,7 +2,7 @@
 
 import secrets
 
-from services.orchestrator.conversation.options import GenerationOptions, Options, VoiceOptions
+from services.orchestrator.conversation.options import GenerationOptions, Options, Tool, ToolExecutor, VoiceOptions
 from services.orchestrator.conversation.record import (
     FirstAudioBreakdown,
     Message,
@@ -13,6 +13,10 @@ from services.orchestrator.conversation.record import (
     Role,
     RoomName,
     RoomWork,
+    ToolCall,
+    ToolExchange,
+    ToolOutcome,
+    ToolResult,
     TurnMetrics,
     Utterance,
 )
@@ -23,6 +27,11 @@ OPTIONS = Options(
     voice=VoiceOptions(voice_id="闫雨婷", speed=1.25, seed=2**62 + 1),
     generation=GenerationOptions(temperature=0.1, top_k=None),
     system_prompt="你是一个语音助手 { } ; \" ' \n\x00",
+    tools=(Tool("weather", "Tells the weather.", '{"type": "object"}', 500, ToolExecutor.HTTP_ENDPOINT, "sky"),),
+)
+EXCHANGE = (
+    Message(Role.ASSISTANT, ToolCall("call-1", "weather", '{"place": "Rome"}')),
+    Message(Role.TOOL, ToolResult("call-1", "no such place", is_error=True)),
 )
 METRICS = TurnMetrics(
     first_audio=FirstAudioBreakdown(0.1, 0.2, 1 / 3, 1e-9, 0.0, 123456.789),
@@ -41,7 +50,7 @@ def new_session(tenant: str, *, retention_s: int = 3600, created_s: float = 1_80
         session_id=secrets.token_hex(8),
         formats=FORMATS,
         options=OPTIONS,
-        history=(Message(Role.USER, "你好"), Message(Role.ASSISTANT, "Hello")),
+        history=(Message(Role.USER, "你好"), *EXCHANGE, Message(Role.ASSISTANT, "Hello")),
         labels={"call": "17", "é": ""},
         created_s=created_s,
         retention_s=retention_s,
@@ -50,8 +59,19 @@ def new_session(tenant: str, *, retention_s: int = 3600, created_s: float = 1_80
 
 def turn(number: int, text: str = "It rains.") -> KeptTurn:
     start_s = 1_800_000_000.125 + number
+    call = ToolCall("call-1", "weather", '{"place": "Rome"}')
+    exchange = ToolExchange(call, ToolOutcome.RETURNED, "sunny", ToolExecutor.CLIENT, 0.25)
     return KeptTurn(
-        number, Origin.SPEECH, "Rain?", text, Outcome.COMPLETED, start_s, start_s + 0.7, METRICS, f"r{number}"
+        number=number,
+        origin=Origin.SPEECH,
+        user_text="Rain?",
+        agent_text=text,
+        outcome=Outcome.COMPLETED,
+        start_s=start_s,
+        end_s=start_s + 0.7,
+        metrics=METRICS,
+        request_id=f"r{number}",
+        tool_exchanges=(exchange,),
     )
 
 

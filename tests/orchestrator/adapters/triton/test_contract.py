@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from services.orchestrator.conversation.options import GenerationOptions
 from services.orchestrator.conversation.record import Role
-from services.orchestrator.ports.rooms import ChatMessage, PreparedVoice, Rooms, SpeechTokens, TextPiece, Work
+from services.orchestrator.ports.rooms import ChatMessage, Haste, PreparedVoice, Rooms, SpeechTokens, TextPiece, Work
 from services.shared.audio.files import Audio, read_audio
 from services.shared.codec import CODEC_SIZE, GROUP_TOKENS, SEMANTIC_OFFSET, TOKEN_RATE_HZ
 from services.shared.errors import EmptyAudioError, NothingToSpeakError, PromptTooLongError, VoiceNotFoundError
@@ -210,6 +210,18 @@ def test_the_same_tokens_voice_and_seed_give_the_same_samples(world: World) -> N
             waves.append(await stream.push([*group_of(1), *group_of(2)], last=True))
         assert np.array_equal(waves[0], waves[1])
         assert not np.array_equal(waves[0], waves[2])
+
+    world.run(job)
+
+
+def test_a_push_with_slack_and_fewer_steps_gives_as_many_samples(world: World) -> None:
+    async def job(rooms: Rooms) -> None:
+        voice, lengths = await built_in(rooms), []
+        for haste in (Haste(), Haste(slack_ms=2500, flow_steps=2, first_hop_ms=220)):
+            stream = rooms.vocoder.open(voice, seed=5, work=WORK)
+            waves = [await stream.push(group_of(place), last=place == 7, haste=haste) for place in range(8)]
+            lengths.append(sum(map(len, waves)))
+        assert lengths[0] == lengths[1]
 
     world.run(job)
 

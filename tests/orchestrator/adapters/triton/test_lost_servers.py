@@ -35,7 +35,7 @@ class Mortals:
     """Servers of their own, which can be killed and started again on the same ports."""
 
     def __init__(self, folder: Path) -> None:
-        self._settings = LocalSettings(run_folder=folder, checkpoints=NANO)
+        self._settings = LocalSettings(run_folder=folder, checkpoints=NANO, engine="torch")
         self._system = LocalSystem(self._settings, notify=lambda step: None, pools=("tokenizer", "lm"))
 
     @property

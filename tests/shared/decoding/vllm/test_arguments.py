@@ -21,6 +21,7 @@ from services.shared.decoding.vllm.checkpoint import Step1HfConfig, config_overr
 from services.shared.decoding.vllm.opening import open_vllm
 from services.shared.decoding.vllm.options import VllmOptions
 from services.shared.decoding.vllm.repetition import PROCESSOR, REPETITION_AWARE
+from services.shared.decoding.vllm.repetition_slots import SLOT_PROCESSOR
 from services.shared.decoding.vllm.stats import StatsTaker
 from services.shared.errors import CorruptFileError, InvalidOptionError, MissingFileError
 from services.shared.paths import CHAT_FOLDER
@@ -59,6 +60,17 @@ def test_the_engine_is_told_everything_that_it_must_not_choose_for_itself() -> N
     assert made.model_config.logits_processors == [PROCESSOR]
     assert made.model_config.skip_tokenizer_init
     assert not made.use_v2_model_runner
+
+
+def test_the_second_model_runner_is_given_the_rule_in_its_own_kind() -> None:
+    options = replace(SMALL, model_runner=2, pipeline_parallel=2)
+    made = engine_arguments(
+        CHAT, read_step1_config(CHAT), options
+    )  # a whole configuration of it needs Triton's compiler
+    assert made.logits_processors == [SLOT_PROCESSOR]
+    assert made.async_scheduling is None
+    first = engine_arguments(CHAT, read_step1_config(CHAT), replace(options, model_runner=1))
+    assert (first.logits_processors, first.async_scheduling) == ([PROCESSOR], False)
 
 
 def test_the_model_is_vllms_own_and_its_config_ours() -> None:

@@ -1,0 +1,194 @@
+"""The simulation held against the real local system: the same conversations in both, one to four at once.
+
+    laws of the rooms ──► simulation ──► predicted ┐
+    turns that were seen ──►┘                      ├─ side by side
+    real system, 1, 2, 4 callers ──► measured ─────┘
+
+Callers speak recorded questions in real time, end their turns themselves, and hear replies as soon as they are made, so
+that the rooms and their queues are what is compared.
+"""
+
+import asyncio
+import random
+import tempfile
+import time
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from benchmarks.capacity.calibration import Meter, step_law, tokenizer_law, vocoder_law
+from benchmarks.capacity.laws import Deployment, Pool, write_deployment
+from benchmarks.capacity.simulation import Seen, simulate
+from benchmarks.capacity.workload import Habits, Turn, one_of
+from benchmarks.first_audio import HEARD_RATE_HZ, MANUAL, TURN_TIMEOUT_S, Ear, read_questions, session
+from benchmarks.processor import family_of, processor_s
+from benchmarks.report import percentile, table
+from benchmarks.rooms_over_triton import nano_voice
+from services.local.record import ORCHESTRATOR, RunRecord, read_record
+from services.local.settings import LocalSettings
+from services.local.system import LocalSystem
+from services.shared.triton.client import TritonClient
+from services.shared.triton.specs import STEP1_CHAT, STEP1_TTS
+from stepaudio.conversation import Conversation
+from stepaudio.formats import Samples
+from stepaudio.sources import paced, silence
+
+CALLERS: Final = (1, 2, 4)
+PAUSE_S: Final = 1.0
+CORES: Final = 2
+SIMULATED_S: Final = 600.0
+
+
+@dataclass(slots=True)
+class Measured:
+    """What real callers saw.
+
+    Attributes:
+        first_audio_s: from the end of speech.
+        turns: their shapes.
+        seconds: of all.
+    """
+
+    first_audio_s: list[float] = field(default_factory=list)
+    turns: list[Turn] = field(default_factory=list)
+    seconds: float = 0.0
+
+
+def check(*, quick: bool, laws_file: Path | None) -> str:
+    """Measure, predict, and lay them side by side."""
+    with tempfile.TemporaryDirectory() as folder:
+        settings = LocalSettings(run_folder=Path(folder))
+        system = LocalSystem(settings, notify=lambda step: None, rooms_only=False)
+        try:
+            deployment, measured = asyncio.run(_measure(system, settings, turns=4 if quick else 16))
+        finally:
+            system.stop()
+    if laws_file is not None:
+        write_deployment(deployment, laws_file)
+    habits = Habits(endpointing_s=0.0, prepare_s=0.0, plays=False)
+    draw = one_of(measured[CALLERS[0]].turns, PAUSE_S)
+    predicted = {
+        callers: simulate(deployment, callers, draw, habits=habits, seconds=SIMULATED_S, warm_up_s=10.0)
+        for callers in CALLERS
+    }
+    return "\n".join([_laws(deployment), "", _comparison(predicted, measured)])
+
+
+async def _measure(
+    system: LocalSystem, settings: LocalSettings, *, turns: int
+) -> tuple[Deployment, dict[int, Measured]]:
+    """Laws first, then callers."""
+    await system.start()
+    record = read_record(settings.run_folder)
+    assert record is not None  # it was written by the start
+    speeches = read_questions(8)
+    await _speak(record, speeches, callers=2, turns=1)  # everything has been used once
+    deployment = await _deployment(system, settings, record)
+    return deployment, {callers: await _speak(record, speeches, callers=callers, turns=turns) for callers in CALLERS}
+
+
+async def _deployment(system: LocalSystem, settings: LocalSettings, record: RunRecord) -> Deployment:
+    """The local system with its measured laws."""
+    pids = {server.name: server.pid for server in record.servers}
+    voice = await nano_voice(system, settings)
+    async with AsyncExitStack() as stack:
+        clients = {
+            name: await stack.enter_async_context(TritonClient(system.servers[name].address))
+            for name in ("tokenizer", "lm", "tts", "vocoder")
+        }
+        meters = {name: Meter(pids[name], repeats=5) for name in clients}
+        tokenizer = await tokenizer_law(clients["tokenizer"], meters["tokenizer"])
+        lm = await step_law(clients["lm"], STEP1_CHAT, meters["lm"], ids_per_response=1)
+        tts = await step_law(clients["tts"], STEP1_TTS, meters["tts"], ids_per_response=5)
+        vocoder = await vocoder_law(clients["vocoder"], voice, meters["vocoder"])
+    return Deployment(
+        "local",
+        "measured on this machine",
+        tokenizer=Pool(tokenizer, 1, 0, 8),
+        lm=Pool(lm, 1, 0, 8),
+        tts=Pool(tts, 1, 0, 8),
+        vocoder=Pool(vocoder, 1, 0, 8),
+        frame_s=await _frame_s(record),
+        cores=CORES,
+    )
+
+
+async def _frame_s(record: RunRecord, callers: int = 2, seconds: float = 5.0) -> float:
+    """Processor time of orchestrator and callers together for 20 ms of a conversation in which nobody speaks."""
+    orchestrator = next(server for server in record.servers if server.name == ORCHESTRATOR)
+    processes = family_of([orchestrator.pid])
+
+    async def listen() -> None:
+        async with Conversation(orchestrator.address, session(MANUAL), player=Ear()) as conversation:
+            async for piece in paced(silence(seconds, HEARD_RATE_HZ), HEARD_RATE_HZ):
+                await conversation.send_audio(piece)
+
+    used_s = processor_s(processes) + time.process_time()
+    await asyncio.gather(*(listen() for _ in range(callers)))
+    return (processor_s(processes) + time.process_time() - used_s) / (callers * seconds / 0.02)
+
+
+async def _speak(record: RunRecord, speeches: Sequence[Samples], *, callers: int, turns: int) -> Measured:
+    """So many callers at once, each with so many turns."""
+    address = next(server.address for server in record.servers if server.name == ORCHESTRATOR)
+    measured = Measured()
+    started_s = time.perf_counter()
+    async with asyncio.TaskGroup() as group:
+        for caller in range(callers):
+            group.create_task(_call(address, speeches, measured, random.Random(caller), turns))
+    measured.seconds = time.perf_counter() - started_s
+    return measured
+
+
+async def _call(address: str, speeches: Sequence[Samples], into: Measured, chance: random.Random, turns: int) -> None:
+    for _ in range(turns):
+        await asyncio.sleep(chance.expovariate(1 / PAUSE_S))
+        speech = chance.choice(speeches)
+        async with (
+            asyncio.timeout(TURN_TIMEOUT_S),
+            Conversation(address, session(MANUAL), player=Ear()) as conversation,
+        ):
+            async for piece in paced(speech, HEARD_RATE_HZ):
+                await conversation.send_audio(piece)
+            spoken_s = time.perf_counter()
+            await conversation.end_turn()
+            first_s = 0.0
+            async for event in conversation:
+                kind = event.WhichOneof("event")
+                if kind == "reply_audio" and not first_s:
+                    first_s = time.perf_counter()
+                elif kind == "turn_ended":
+                    metrics = event.turn_ended.record.metrics
+                    break
+        into.first_audio_s.append(first_s - spoken_s)
+        clause = (metrics.text_tokens, metrics.speech_tokens)
+        into.turns.append(Turn(0.0, len(speech) / HEARD_RATE_HZ, metrics.prompt_tokens, (clause,)))
+
+
+def _laws(deployment: Deployment) -> str:
+    rows = []
+    for name in ("tokenizer", "lm", "tts", "vocoder"):
+        law = deployment.pool(name).law
+        figures = ", ".join(f"{part.removesuffix('_s')} {1000 * getattr(law, part):.3f}" for part in law.__slots__)
+        rows.append((name, figures))
+    rows.append(("orchestrator and callers, 20 ms", f"{1000 * deployment.frame_s:.3f}"))
+    return table(("measured law", "processor ms"), rows)
+
+
+def _comparison(predicted: dict[int, Seen], measured: dict[int, Measured]) -> str:
+    rows = []
+    for callers, found in measured.items():
+        seen = predicted[callers]
+        for name, ours, theirs in (
+            ("first audio, median s", percentile(seen.first_audio_s, 50), percentile(found.first_audio_s, 50)),
+            ("first audio, mean s", _mean(seen.first_audio_s), _mean(found.first_audio_s)),
+            ("turns a minute", 60 * seen.turns / seen.measured_s, 60 * len(found.turns) / found.seconds),
+        ):
+            rows.append((callers, name, f"{ours:.3f}", f"{theirs:.3f}", f"{100 * (ours / theirs - 1):+.0f} %"))
+    return table(("callers", "figure", "predicted", "measured", "difference"), rows)
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)

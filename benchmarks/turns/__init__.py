@@ -1,0 +1,1 @@
+"""Callers made of real recordings, for the measurements of turn taking."""
