@@ -89,6 +89,10 @@ monitoring: setup ## generate the rules of objectives and the dashboards
 images: ## build the images that need no GPU; PYTHON_DIGEST names the base
 	docker buildx bake nano --metadata-file out/images.json
 
+.PHONY: podman
+podman: setup ## nightly, as root: build the images, run the nano pods with podman, ask them a question
+	nice -n 5 $(BIN)/python -m helm.containers
+
 .PHONY: bench
 bench: setup ## measure every figure of the README (about 40 minutes)
 	$(BIN)/pip install --quiet --constraint requirements.lock --editable '.[judge]'

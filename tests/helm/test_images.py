@@ -90,6 +90,25 @@ def test_the_entry_of_a_room_takes_the_charts_arguments() -> None:
         assert json.loads(entry.removeprefix("ENTRYPOINT "))[0].endswith("/tritonserver")
 
 
+@pytest.mark.parametrize("room", ROOMS)
+def test_a_models_python_finds_packages_and_code_without_pythonpath(room: str) -> None:
+    """Triton's stub is an isolated Python: of the environment it reads the PATH alone, for its first python3."""
+    text = _dockerfile(room).read_text(encoding="utf-8")
+    last = text.rpartition("\nFROM ")[2]
+    assert "ENV PATH=/opt/venv/bin:${PATH}" in last
+    assert "PYTHONPATH" not in last
+    assert "COPY --from=server /opt/venv /opt/venv" in last
+    assert text.count("pip --python /opt/venv/bin/python install") == 3
+    assert "--target /opt" not in text
+    assert text.count('echo /opt/stepaudio > "$packages/stepaudio-code.pth"') == 2, "with each kind of base"
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_no_library_is_looked_for_in_the_working_folder(room: str) -> None:
+    (line,) = (line for line in _lines(room) if "LD_LIBRARY_PATH=" in line)
+    assert line.strip() == "LD_LIBRARY_PATH=/opt/server/libraries:/usr/local/lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
+
+
 def test_every_image_of_the_chart_is_baked() -> None:
     bake = (ROOT / "docker-bake.hcl").read_text(encoding="utf-8")
     for service in SERVICES:

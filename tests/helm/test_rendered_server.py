@@ -104,7 +104,6 @@ def _environment(room: Mapping[str, str], backend: Backend) -> dict[str, str]:
     """What the image sets, and what the chart does."""
     return {
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-        "PYTHONPATH": str(ROOT),
         "PYTHONDONTWRITEBYTECODE": "1",
         "LD_LIBRARY_PATH": f"{backend.libraries}:{sysconfig.get_config_var('LIBDIR')}",
         **room,
