@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from benchmarks.report import table
-from services.orchestrator.conversation.options import ContextOptions, GenerationOptions, Options
+from services.orchestrator.conversation.options import ContextOptions, GenerationOptions, Options, Tool
 from services.orchestrator.conversation.record import Role
 from services.orchestrator.pipeline.limits import PipelineLimits
 from services.orchestrator.pipeline.window import ContextWindow
@@ -61,7 +61,7 @@ class Counting(FakeChatModel):
         """The prompt of messages in writing."""
         return build_chat_prompt(self._tokenizer, [Message(part.role.value, str(part.content)) for part in messages])
 
-    def prompt_tokens(self, messages: Sequence[ChatMessage]) -> int:
+    def prompt_tokens(self, messages: Sequence[ChatMessage], tools: Sequence[Tool] = ()) -> int:
         """See the port."""
         return len(self.ids(messages))
 

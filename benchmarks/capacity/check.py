@@ -22,10 +22,11 @@ from benchmarks.capacity.calibration import Meter, step_law, tokenizer_law, voco
 from benchmarks.capacity.laws import Deployment, Pool, write_deployment
 from benchmarks.capacity.simulation import Seen, simulate
 from benchmarks.capacity.workload import Habits, Turn, one_of
-from benchmarks.first_audio import HEARD_RATE_HZ, MANUAL, TURN_TIMEOUT_S, Ear, read_questions, session
+from benchmarks.first_audio import read_questions
 from benchmarks.processor import family_of, processor_s
 from benchmarks.report import percentile, table
 from benchmarks.rooms_over_triton import nano_voice
+from benchmarks.wire import HEARD_RATE_HZ, TURN_TIMEOUT_S, Ear, Manner, session
 from services.local.record import ORCHESTRATOR, RunRecord, read_record
 from services.local.settings import LocalSettings
 from services.local.system import LocalSystem
@@ -121,7 +122,7 @@ async def _frame_s(record: RunRecord, callers: int = 2, seconds: float = 5.0) ->
     processes = family_of([orchestrator.pid])
 
     async def listen() -> None:
-        async with Conversation(orchestrator.address, session(MANUAL), player=Ear()) as conversation:
+        async with Conversation(orchestrator.address, session(Manner()), player=Ear()) as conversation:
             async for piece in paced(silence(seconds, HEARD_RATE_HZ), HEARD_RATE_HZ):
                 await conversation.send_audio(piece)
 
@@ -148,7 +149,7 @@ async def _call(address: str, speeches: Sequence[Samples], into: Measured, chanc
         speech = chance.choice(speeches)
         async with (
             asyncio.timeout(TURN_TIMEOUT_S),
-            Conversation(address, session(MANUAL), player=Ear()) as conversation,
+            Conversation(address, session(Manner()), player=Ear()) as conversation,
         ):
             async for piece in paced(speech, HEARD_RATE_HZ):
                 await conversation.send_audio(piece)

@@ -53,7 +53,16 @@ from services.orchestrator.pipeline.sessions import Sessions
 from services.orchestrator.pipeline.surroundings import Surroundings
 from services.orchestrator.pipeline.voices import VoiceBook
 from services.orchestrator.ports.hearing import VoiceActivityDetector
-from services.orchestrator.ports.rooms import ChatMessage, PreparedVoice, Rooms, Samples, TextPiece, Work
+from services.orchestrator.ports.rooms import (
+    NO_HASTE,
+    ChatMessage,
+    Haste,
+    PreparedVoice,
+    Rooms,
+    Samples,
+    TextPiece,
+    Work,
+)
 from services.shared.codec import GROUP_TOKENS
 from tests.fakes.hearing import ScriptedDetector
 from tests.fakes.rooms import (
@@ -113,7 +122,7 @@ class Speech(FakeSpeechModel):
 class Wave(FakeSpeechStream):
     """A piece for each group, at once: unlike the real vocoder it looks at nothing beyond."""
 
-    async def push(self, tokens: Sequence[int], *, last: bool) -> NDArray[np.float32]:
+    async def push(self, tokens: Sequence[int], *, last: bool, haste: Haste = NO_HASTE) -> NDArray[np.float32]:
         """See the port."""
         return np.tile(WAVE, len(tokens) // GROUP_TOKENS)
 

@@ -5,12 +5,13 @@ import os
 
 import pytest
 
-from benchmarks.first_audio import Wait, ratio
+from benchmarks.first_audio import ratio
 from benchmarks.load import slope_mib_per_minute
 from benchmarks.orchestrator import cost_table
 from benchmarks.processor import descendants, family_of, processor_s
 from benchmarks.report import percentile
 from benchmarks.stub_clients import NOISE, SILENCE
+from benchmarks.wire import Wait
 
 pytestmark = pytest.mark.unit
 
