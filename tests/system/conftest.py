@@ -33,7 +33,8 @@ def system(running: _Running, tmp_path_factory: pytest.TempPathFactory) -> LiveS
     if not is_installed():
         pytest.skip("the Triton server is in the extra `local`")
     if running.system is None or not running.system.is_up:
-        settings = {"STEPAUDIO_RESUME_WINDOW_S": str(RESUME_WINDOW_S)}
+        # All steps in the first passes too, as offline: what is said is compared with the offline pipeline's.
+        settings = {"STEPAUDIO_RESUME_WINDOW_S": str(RESUME_WINDOW_S), "STEPAUDIO_FIRST_FLOW_STEPS": "10"}
         running.system = LiveSystem(tmp_path_factory.mktemp("system"), settings)
         running.system.up()
     return running.system
