@@ -62,6 +62,7 @@ class Keeping:
         self._has_writes = asyncio.Event()
         self._is_flushed = asyncio.Event()
         self._is_flushed.set()
+        self._is_useless = False
 
     def commit(self, turn: KeptTurn, done: Callable[[], None]) -> None:
         """Keep a turn for good, then call `done`."""
@@ -84,7 +85,7 @@ class Keeping:
         self._add(_Write("token", lambda lease: self._store.confirm_token(lease, digest)))
 
     async def flushed(self) -> None:
-        """Wait until nothing waits to be written."""
+        """Wait until nothing waits to be written, or until the session is lost: then nothing more ever is."""
         await self._is_flushed.wait()
 
     async def run(self) -> None:
@@ -101,6 +102,8 @@ class Keeping:
                 _log.warning("the store did not take a write; it is tried again", exc_info=error)
                 await asyncio.sleep(wait_s * self._chance.uniform(0.5, 1.0))
             except StepAudioError as error:
+                self._is_useless = True
+                self._is_flushed.set()
                 self._lost(error)
                 return
             else:
@@ -115,7 +118,8 @@ class Keeping:
                 write = replace(write, done=_both(waiting.done, write.done))
         self._writes.append(write)
         self._has_writes.set()
-        self._is_flushed.clear()
+        if not self._is_useless:
+            self._is_flushed.clear()
         if len(self._writes) > self._limits.uncommitted_writes:
             self._lost(RoomUnavailableError("the store of sessions has been away for too long"))
 
