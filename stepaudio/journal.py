@@ -55,6 +55,7 @@ class Journal:
         self.session_id = ""
         self._resume_token = ""
         self._received_sequence = 0
+        self._ended_turn = 0
 
     @property
     def unsent_samples(self) -> int:
@@ -104,6 +105,8 @@ class Journal:
             Whether the event is news: a call of a function that is asked for again after a resume is not.
         """
         self._received_sequence = event.sequence
+        if event.HasField("turn_ended"):
+            self._ended_turn = event.turn
         match event.WhichOneof("event"):
             case "session_started":
                 self.session_id = event.session_started.session_id
@@ -144,6 +147,7 @@ class Journal:
             resume_token=self._resume_token,
             received_sequence=self._received_sequence,
             playback=playback,
+            ended_turn=self._ended_turn,
         )
 
     def _rewind(self, next_input_sample: int) -> None:

@@ -156,7 +156,7 @@ class _Ear:
     async def listen(self) -> None:
         """Hear every reply at once, until the stream ends."""
         async for emitted in self.stream.events():
-            self.stream.number(emitted)
+            self.stream.number()
             self._take(emitted)
             self.news.set()
 

@@ -237,6 +237,32 @@ async def lost_in_mid_reply(stream: ScriptedStream) -> None:
     await stream.fail(CUT)
 
 
+def test_a_resume_says_of_which_turn_the_end_is_known() -> None:
+    async def cut_after_a_turn(stream: ScriptedStream) -> None:
+        await stream.start_session()
+        await stream.begin_reply(1)
+        await stream.end_reply(1, 0)
+        await stream.begin_reply(2)
+        await stream.fail(CUT)
+
+    async def resumed(stream: ScriptedStream) -> None:
+        assert (await stream.resume_session()).ended_turn == 1
+        await stream.send(turn=2, turn_ended=events_pb2.TurnEnded())
+        await stream.fail(CUT)
+
+    async def again(stream: ScriptedStream) -> None:
+        assert (await stream.resume_session()).ended_turn == 2
+
+    async def main() -> None:
+        async with (
+            ScriptedServer(cut_after_a_turn, resumed, again) as server,
+            Conversation(server.address, retry=Waits().retry()) as conversation,
+        ):
+            assert (await kinds(conversation))[-1] == "session_started"
+
+    run(main())
+
+
 def test_a_stream_cut_in_mid_reply_is_resumed_and_the_missing_audio_sent_again() -> None:
     async def resumed(stream: ScriptedStream) -> None:
         resume = await stream.resume_session(next_input_sample=3000)

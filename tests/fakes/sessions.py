@@ -121,7 +121,7 @@ class FakeStream(Stream):
         self.refused.append((error, message_number))
         self.emit(Refused(error), message_number=message_number)
 
-    def number(self, emitted: Emitted) -> int:
+    def number(self) -> int:
         """See `Stream`."""
         self._sequence += 1
         return self._sequence

@@ -165,7 +165,7 @@ class ConversationStream:
         try:
             async with asyncio.timeout(self._patience.write_s):  # around all of them: a timer for each chunk is felt
                 for event in self._writer.write(emitted):
-                    event.sequence = self._stream.number(emitted)
+                    event.sequence = self._stream.number()
                     await write(event)
         except TimeoutError as error:
             raise SlowConsumerError(

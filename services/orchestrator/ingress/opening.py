@@ -140,6 +140,7 @@ def read_resume(
         resume_token=resume.resume_token,
         received_sequence=checked_count(resume.received_sequence, "resume.received_sequence"),
         playback=playback,
+        ended_turn=checked_count(resume.ended_turn, "resume.ended_turn"),
     )
 
 

@@ -107,5 +107,5 @@ class Acting:
     def _commit(self, effect: fx.CommitTurn) -> None:
         record = effect.record
         self._work.turn_ended(record)
-        kept = kept_turn(record, self._wall_s, sequence=self._sending.sequence)
+        kept = kept_turn(record, self._wall_s)
         self._keeping.commit(kept, lambda: self._committed(record.number))

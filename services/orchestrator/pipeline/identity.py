@@ -28,6 +28,7 @@ class Opening:
     digest: str
     lease: Lease
     received_sequence: int = 0
+    ended_turn: int = 0
     resumed: Resumed | None = None
     traceparent: str = ""
 

@@ -7,13 +7,12 @@ from services.orchestrator.pipeline.made import Made
 from services.orchestrator.ports.store import KeptTurn, OpenTurn
 
 
-def kept_turn(record: TurnRecord, wall_s: float, *, sequence: int) -> KeptTurn:
+def kept_turn(record: TurnRecord, wall_s: float) -> KeptTurn:
     """A turn as it is kept.
 
     Args:
         record: the core's.
         wall_s: what added to a monotonic time gives wall time.
-        sequence: number of the session's last event.
     """
     return KeptTurn(
         number=record.number,
@@ -25,7 +24,6 @@ def kept_turn(record: TurnRecord, wall_s: float, *, sequence: int) -> KeptTurn:
         end_s=_whole_us(record.ended_s + wall_s),
         metrics=record.metrics,
         request_id=record.request_id,
-        sequence=sequence,
         tool_exchanges=record.tool_exchanges,
     )
 

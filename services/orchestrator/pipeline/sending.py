@@ -1,6 +1,6 @@
 """What a session's client is sent: by its newest stream, numbered without gaps over all of them.
 
-    emit ──> the newest stream ──> numbered as it is sent ──┐
+    emit ──> the newest stream ──> numbered as it is sent
       └────> ends of turns, kept ──> told again to the next stream, if the client does not have them
 
 While there is no stream nothing is queued: of what a client misses only the ends of turns are told again.
@@ -34,7 +34,6 @@ class Sending:
         self._too_slow = too_slow
         self._sequence = 0
         self._turn_ends: deque[Emitted] = deque(maxlen=repeatable_turns)
-        self._turn_end_numbers: dict[int, int] = {}
 
     @property
     def sequence(self) -> int:
@@ -52,24 +51,17 @@ class Sending:
             except SlowConsumerError as error:
                 self._too_slow(error)
 
-    def open(self, epoch: int, opened: StreamOpened, *, received_sequence: int) -> None:
+    def open(self, epoch: int, opened: StreamOpened, *, ended_turn: int) -> None:
         """Tell a new stream that it is open, and repeat what it missed; what comes in its epoch is behind that."""
         self.emit(0, epoch, opened)
-        received = received_sequence
-        missed = [end for end in self._turn_ends if self._turn_end_numbers.get(end.turn, received + 1) > received]
+        missed = [end for end in self._turn_ends if end.turn > ended_turn]
         self._turn_ends.clear()
-        self._turn_end_numbers.clear()
         for end in missed:
             self.emit(end.turn, epoch, end.output)
 
     def remember(self, turn: int, epoch: int, ended: TurnEnded) -> None:
         """Another replica kept this turn, and the client that comes did not hear of it."""
         self._turn_ends.append(Emitted(turn, epoch, 0, ended))
-
-    def numbered(self, emitted: Emitted, number: int) -> None:
-        """An event was sent: a turn's end is not repeated to a client that has it."""
-        if isinstance(emitted.output, TurnEnded):
-            self._turn_end_numbers[emitted.turn] = number
 
     def leave(self, error: StepAudioError | None, *, with_unread: bool) -> bool:
         """End the stream, after what is unread or at once; returns whether there was one."""

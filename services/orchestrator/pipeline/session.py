@@ -88,9 +88,6 @@ class Host(Protocol):
     def refuse(self, stream: "Stream", error: StepAudioError, message_number: int) -> None:
         """See `Stream.refuse`."""
 
-    def numbered(self, stream: "Stream", emitted: Emitted, number: int) -> None:
-        """An event was sent under this number."""
-
     def is_current(self, stream: "Stream") -> bool:
         """Whether the session listens to this stream."""
 
@@ -181,14 +178,13 @@ class Stream:
         """Send a `Refused` of the ingress's own in order with the other events."""
         self._host.refuse(self, error, message_number)
 
-    def number(self, emitted: Emitted) -> int:
-        """Give the number of one event that is sent to the client for an output, from 1 without gaps in a session.
+    def number(self) -> int:
+        """Give the number of one event that is sent to the client, from 1 without gaps in a session.
 
         An output becomes none, one or more events: reply audio is cut into the client's chunks. Whoever sends asks once
-        for each event, in the order sent; what a resume later compares is what was given out here.
+        for each event, in the order sent.
         """
         self.sequence += 1
-        self._host.numbered(self, emitted, self.sequence)
         return self.sequence
 
     async def events(self) -> AsyncGenerator[Emitted, None]:

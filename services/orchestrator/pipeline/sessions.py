@@ -83,6 +83,7 @@ class ResumeRequest:
         resume_token: the latest one the client has.
         received_sequence: number of the last event it has.
         playback: what it heard of the last reply.
+        ended_turn: the last turn whose end it was told of, 0 for none.
         traceparent: W3C trace context of the call; empty without one.
     """
 
@@ -91,6 +92,7 @@ class ResumeRequest:
     resume_token: str
     received_sequence: int
     playback: Playback | None = None
+    ended_turn: int = 0
     traceparent: str = ""
 
 
@@ -221,8 +223,15 @@ class Sessions:
                 await shared.store.add_token(found.lease, _digest(token))
             session = await self._take_over(found, request) if live is None or not live.can_resume else live
             resumed = Resumed(shared.clock(), request.playback)
-            received = request.received_sequence
-            opening = Opening(token, _digest(token), found.lease, received, resumed, request.traceparent)
+            opening = Opening(
+                token,
+                _digest(token),
+                found.lease,
+                received_sequence=request.received_sequence,
+                ended_turn=request.ended_turn,
+                resumed=resumed,
+                traceparent=request.traceparent,
+            )
             return session.attach(opening)
 
     def detach(self, stream: Stream) -> None:
@@ -311,7 +320,7 @@ class Sessions:
         if turn is not None:
             session.work.take_over(turn, epoch)
         for ended in found.turns:
-            if ended.sequence >= request.received_sequence:
+            if ended.number > request.ended_turn:
                 session.remember(ended)
         return session
 

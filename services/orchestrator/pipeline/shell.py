@@ -28,7 +28,7 @@ from services.orchestrator.pipeline.limits import SEQUENCE_HEADROOM
 from services.orchestrator.pipeline.listening import Listening
 from services.orchestrator.pipeline.records import ended_turn
 from services.orchestrator.pipeline.sending import Sending
-from services.orchestrator.pipeline.session import Emitted, Stream, StreamOpened
+from services.orchestrator.pipeline.session import Stream, StreamOpened
 from services.orchestrator.pipeline.surroundings import Surroundings
 from services.orchestrator.pipeline.timers import Timers
 from services.orchestrator.pipeline.work import SessionWork
@@ -296,11 +296,6 @@ class Session:
             self.touch(stream)
             self._sending.emit(0, self._core.epoch, Refused(error), message_number)
 
-    def numbered(self, stream: Stream, emitted: Emitted, number: int) -> None:
-        """An event was sent: a turn's end is not repeated to a client that has it."""
-        if stream is self._sending.stream:
-            self._sending.numbered(emitted, number)
-
     # The core.
 
     def tell(self, event: ev.Event, message_number: int = 0) -> None:
@@ -351,7 +346,7 @@ class Session:
 
     def _open_stream(self, opening: Opening) -> None:
         opened = StreamOpened(opening.token, opening.resumed is not None, self.input_end_sample, self.options)
-        self._sending.open(self._core.epoch, opened, received_sequence=opening.received_sequence)
+        self._sending.open(self._core.epoch, opened, ended_turn=opening.ended_turn)
 
     def _drop_stream(self, error: StepAudioError | None, *, with_unread: bool = True) -> None:
         """The client is gone, or has to go: the session waits for it to come back."""

@@ -56,11 +56,7 @@ class Lease:
 
 @dataclass(frozen=True, slots=True)
 class KeptTurn:
-    """A committed turn; times are wall-clock seconds. It never changes.
-
-    Attributes:
-        sequence: of the session's last event before it was kept: the client has its `turn_ended` only if it has more.
-    """
+    """A committed turn; times are wall-clock seconds. It never changes."""
 
     number: int
     origin: Origin
@@ -71,7 +67,6 @@ class KeptTurn:
     end_s: float
     metrics: TurnMetrics
     request_id: str = ""
-    sequence: int = 0
     tool_exchanges: tuple[ToolExchange, ...] = ()
 
 

@@ -330,6 +330,11 @@ WRONG_STARTS = [
         "INVALID_INPUT",
         "resume.received_sequence",
     ),
+    (
+        Request(resume=conversation_pb2.SessionResume(session_id="s", ended_turn=-1)),
+        "INVALID_INPUT",
+        "resume.ended_turn",
+    ),
 ]
 
 
@@ -416,12 +421,15 @@ def test_a_resume_goes_on_counting_and_says_what_was_heard_in_the_vocoders_sampl
         new = NewSession("default", "s", behind.sessions.formats, OFFER.defaults, (), {}, behind.clock(), 60)
         await behind.store.create(new, owner="a", token_digest="x")
         ack = conversation_pb2.PlaybackAck(turn=3, played_samples=38_400)
-        resume = conversation_pb2.SessionResume(session_id="s", resume_token="t", received_sequence=57, playback=ack)
+        resume = conversation_pb2.SessionResume(
+            session_id="s", resume_token="t", received_sequence=57, playback=ack, ended_turn=2
+        )
         async with serving(behind) as served:
             responses = await converse(served, [Request(resume=resume), silence(first_sample=0), silence(), END])
         assert responses[0].sequence == 58
         assert responses[0].session_started.next_input_sample == 16_000
         assert behind.sessions.resumed[0].playback == events.Playback(3, 35_280, 0)
+        assert behind.sessions.resumed[0].ended_turn == 2
         heard = [(len(samples), first) for samples, first in behind.sessions.streams[0].heard if len(samples)]
         assert heard == [(320, 16_000)]  # what was heard before is dropped
 

@@ -102,6 +102,7 @@ class Client:
     emitted: list[tuple[int, Emitted]] = field(default_factory=list)
     error: StepAudioError | None = None
     is_over: bool = False
+    ended_turn: int = 0
     _news: asyncio.Event = field(default_factory=asyncio.Event)
     _task: asyncio.Task[None] | None = None
 
@@ -172,7 +173,7 @@ class Client:
     async def _read(self) -> None:
         try:
             async for emitted in self.stream.events():
-                self.emitted.append((self.stream.number(emitted), emitted))
+                self.emitted.append((self.stream.number(), emitted))
                 self._news.set()
         except StepAudioError as error:
             self.error = error
@@ -196,8 +197,14 @@ async def resume(
 ) -> Client:
     """The client again, on a new stream."""
     received = received if received >= 0 else before.emitted[-1][0]
-    request = ResumeRequest("tenant", before.stream.session_id, before.token, received, playback)
-    client = Client(place, await place.sessions.resume(request))
+    ended = [
+        emitted.turn
+        for number, emitted in before.emitted
+        if isinstance(emitted.output, TurnEnded) and number <= received
+    ]
+    ended_turn = max(ended, default=before.ended_turn)
+    request = ResumeRequest("tenant", before.stream.session_id, before.token, received, playback, ended_turn)
+    client = Client(place, await place.sessions.resume(request), ended_turn=ended_turn)
     client.listen(tasks)
     await client.until(lambda it: bool(it.outputs))
     return client

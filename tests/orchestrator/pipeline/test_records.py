@@ -23,7 +23,7 @@ def test_a_turn_has_the_same_times_in_its_event_and_in_the_list(
     started_s: float, ended_s: float, wall_s: float
 ) -> None:
     record = turn(started_s, ended_s)
-    told, listed = turn_message(record, wall_s), kept_turn_message(kept_turn(record, wall_s, sequence=7))
+    told, listed = turn_message(record, wall_s), kept_turn_message(kept_turn(record, wall_s))
     assert (told.start_time, told.end_time) == (listed.start_time, listed.end_time)
 
 
@@ -31,7 +31,7 @@ def test_a_turn_has_the_same_times_in_its_event_and_in_the_list(
 def test_a_turn_that_is_told_again_by_another_replica_has_the_same_times(
     started_s: float, ended_s: float, wall_s: float, other_wall_s: float
 ) -> None:
-    kept = kept_turn(turn(started_s, ended_s), wall_s, sequence=7)
+    kept = kept_turn(turn(started_s, ended_s), wall_s)
     again = turn_message(ended_turn(kept, other_wall_s, reply_rate_hz=24_000).record, other_wall_s)
     listed = kept_turn_message(kept)
     assert (again.start_time, again.end_time) == (listed.start_time, listed.end_time)

@@ -11,6 +11,7 @@ from services.orchestrator.conversation.events import InputEnded, Interrupt
 from services.orchestrator.conversation.outputs import (
     GoAway,
     Interrupted,
+    Refused,
     ReplyAudio,
     ReplyEnded,
     ReplyStarted,
@@ -331,6 +332,30 @@ def test_a_turn_end_that_was_missed_is_repeated_by_another_replica_and_no_other(
             await again.turns(1)
             assert [turn.record.number for turn in again.of(TurnEnded)] == [2]
             assert again.of(TurnEnded)[0].record.agent_text == client.of(TurnEnded)[1].record.agent_text
+            again.hang_up()
+
+    run(main())
+
+
+def test_a_turn_end_that_an_event_overtook_is_repeated_by_another_replica() -> None:
+    """The turn is on its way to the store, the client hears of something else, leaves, and has a higher number."""
+
+    async def main() -> None:
+        store = FakeSessionStore(clock=wall_time)
+        async with house(store=store) as one, house(store=store, owner="two") as two, asyncio.TaskGroup() as tasks:
+            client = await start(one, tasks)
+            store.faults.gates["commit_turn"] = asyncio.Event()
+            client.ask("Hello?")
+            while "commit_turn" not in store.faults.calls:
+                await asyncio.sleep(0.1)
+            client.stream.refuse(InvalidInputError("something else"))
+            await client.until(lambda it: it.of(Refused) != [])
+            left = client.emitted[-1][0]
+            store.faults.gates["commit_turn"].set()
+            await client.turns(1)
+            again = await resume(two, tasks, client, received=left)
+            await again.turns(1)
+            assert [turn.record.number for turn in again.of(TurnEnded)] == [1]
             again.hang_up()
 
     run(main())

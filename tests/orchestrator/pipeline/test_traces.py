@@ -51,7 +51,7 @@ def test_a_turn_goes_on_with_its_callers_trace_and_has_a_span_of_every_room() ->
             assert {work.traceparent for work in place.rooms.tokenizer.works} == {FIRST}
             client.hang_up()
             request = ResumeRequest(
-                "tenant", client.stream.session_id, client.token, client.emitted[-1][0], None, SECOND
+                "tenant", client.stream.session_id, client.token, client.emitted[-1][0], traceparent=SECOND
             )
             again = Client(place, await place.sessions.resume(request))
             again.listen(tasks)

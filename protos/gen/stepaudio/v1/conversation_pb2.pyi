@@ -378,7 +378,7 @@ class SessionResume(_message.Message):
     The session keeps options, turns and formats, and begins a new epoch. The server ends an older connection of it with
     SESSION_TAKEN_OVER, so that two never speak. It answers with `session_started`, then catches up:
 
-     - `turn_ended` of each turn that ended after the last received event;
+     - `turn_ended` of each turn that ended after `ended_turn`;
      - `tool_call_requested` again, under the same id, for each call the client has not answered;
      - `reply_resumed` and the reply from the acknowledged sample on, if a reply was under way.
 
@@ -391,12 +391,15 @@ class SessionResume(_message.Message):
     RESUME_TOKEN_FIELD_NUMBER: _builtins.int
     RECEIVED_SEQUENCE_FIELD_NUMBER: _builtins.int
     PLAYBACK_FIELD_NUMBER: _builtins.int
+    ENDED_TURN_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
     """The session's id."""
     resume_token: _builtins.str
     """The latest token the client has. A token works until a message arrives on the stream that brought its successor."""
     received_sequence: _builtins.int
     """`sequence` of the last event the client has."""
+    ended_turn: _builtins.int
+    """Number of the last turn whose `turn_ended` the client has; 0 if it has none. The ends of later turns are told again."""
     @_builtins.property
     def playback(self) -> Global___PlaybackAck:
         """What was heard of the last reply; not set if nothing was. Audio after it is sent again, audio before it never is.
@@ -410,10 +413,11 @@ class SessionResume(_message.Message):
         resume_token: _builtins.str = ...,
         received_sequence: _builtins.int = ...,
         playback: Global___PlaybackAck | None = ...,
+        ended_turn: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["playback", b"playback"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["playback", b"playback", "received_sequence", b"received_sequence", "resume_token", b"resume_token", "session_id", b"session_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ended_turn", b"ended_turn", "playback", b"playback", "received_sequence", b"received_sequence", "resume_token", b"resume_token", "session_id", b"session_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
