@@ -173,6 +173,9 @@ ERRORS: Final = _counter(
 STORE: Final = _histogram(
     "store_seconds", "Time of one request to the store.", _STORE_S, operation=STORE_OPERATIONS
 )  # fmt: skip
+AWAY_STORES: Final = _gauge(
+    "away_stores", "1 while the store does not answer this replica or refuses it, so that its health is NOT_SERVING."
+)
 LOOP_LAG: Final = _histogram(
     "event_loop_lag_seconds", "How late the event loop that carries the audio wakes up.", _LOOP_S
 )
@@ -206,6 +209,7 @@ ORCHESTRATOR_METRICS: Final = (
     TOOL_TIME,
     ERRORS,
     STORE,
+    AWAY_STORES,
     LOOP_LAG,
     LOOP_TASKS,
 )
