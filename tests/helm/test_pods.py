@@ -72,7 +72,7 @@ def test_every_pod_has_an_account_of_its_own_without_a_token(resources: tuple[Re
             subject["name"] == name for one in of_kind(resources, "RoleBinding") for subject in one["subjects"]
         )
         assert pod.spec["automountServiceAccountToken"] is may_call
-        assert may_call is False or pod.component == "ray-head"
+        assert may_call is False or pod.component in ("ray-head", "scale-down")
     assert all(len(components) == 1 for components in used.values()), used
     assert used.keys() == accounts.keys()
 
