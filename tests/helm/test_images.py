@@ -163,10 +163,21 @@ def test_a_compose_file_sets_what_the_settings_read(name: str) -> None:
     services = _compose(name)["services"]
     assert services.keys() == {*SERVICES, "redis"}
     for room in ROOMS:
-        assert {key for key in services[room]["environment"] if key.startswith("STEPAUDIO_")} == ROOM_ENVIRONMENT
+        told = {key for key in services[room]["environment"] if key.startswith("STEPAUDIO_")}
+        assert told - {"STEPAUDIO_TENSOR_PARALLEL"} == ROOM_ENVIRONMENT
     config = pytest.importorskip("services.orchestrator.config")
     fields = {f"STEPAUDIO_{field.upper()}" for field in config.OrchestratorSettings.model_fields}
     assert {key for key in services["orchestrator"]["environment"] if key.startswith("STEPAUDIO_")} <= fields
+
+
+def test_the_chat_model_is_spread_over_the_gpus_that_it_is_given() -> None:
+    services = _compose("gpu")["services"]
+    given = {room: services[room]["deploy"]["resources"]["reservations"]["devices"][0]["device_ids"] for room in ROOMS}
+    assert sum(map(len, given.values())) == len(set().union(*given.values())), "no GPU is given twice"
+    for room in ROOMS:
+        environment = services[room]["environment"]
+        assert int(environment.get("STEPAUDIO_TENSOR_PARALLEL", "1")) == len(given[room])
+        assert (environment["STEPAUDIO_ENGINE"] == "vllm") is (room in ("lm", "tts"))
 
 
 @pytest.mark.parametrize("name", COMPOSE)
