@@ -24,7 +24,8 @@ ALL = [(ORCHESTRATOR, spec) for spec in ORCHESTRATOR_METRICS]
 ALL += [(model, spec) for model, specs in MODEL_METRICS.items() for spec in specs]
 ALL += [(model, spec) for model in (STEP1_CHAT.name, STEP1_TTS.name) for spec in ENGINE_METRICS]
 UNITS = (
-    "ratio|sessions|streams|turns|seconds|requests|tokens|underruns|errors|sequences|tasks|speculations|levels|calls|stores"
+    "ratio|sessions|streams|turns|seconds|requests|tokens|underruns|errors|sequences|tasks|speculations|levels|calls"
+    "|stores"
 )
 
 
