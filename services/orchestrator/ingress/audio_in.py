@@ -16,8 +16,7 @@ that time is kept as credit, up to 30 s, so that only audio that nobody can have
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 
@@ -35,8 +34,7 @@ MAX_CREDIT_S: Final = 30.0
 MAX_GAP_S: Final = 30.0
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class HeardSamples:
+class HeardSamples(NamedTuple):
     """What is new at 16 kHz.
 
     Attributes:
