@@ -34,8 +34,10 @@ AT_ONCE_MS: Final = 64
 
 def hear_barge_in(state: State, at_s: float, out: list[Effect]) -> State:
     """The user speaks; see whether it was enough to interrupt the reply."""
+    if state.user.state is not UserState.SPEAKING:
+        return state
     live, knobs = state.live, state.options.turn_taking.barge_in
-    if live is None or not knobs.enabled or state.user.state is not UserState.SPEAKING:
+    if live is None or not knobs.enabled:
         return state
     first = max(state.user.clues.onset, live.begun_sample)
     if state.ears.speech_end - first < knobs.min_speech_ms * SAMPLES_PER_MS:

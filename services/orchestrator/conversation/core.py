@@ -78,6 +78,7 @@ from services.orchestrator.conversation.replies import (
 )
 from services.orchestrator.conversation.speculation import keep_made, prepare
 from services.orchestrator.conversation.state import MAX_WAITING, Asked, Phase, State, StreamState, Turn, User, tell
+from services.orchestrator.conversation.tables import UserState
 from services.orchestrator.conversation.tools import on_notice_time, on_tool_answered, on_tool_time
 from services.orchestrator.conversation.voice_activity import Ears
 from services.shared.errors import CancelledRequestError, InputEndedError, TooManyWaitingTurnsError
@@ -167,13 +168,13 @@ def step(state: State, event: Event) -> tuple[State, tuple[Effect, ...]]:
     Returns:
         The state after it, and what the shell is to do, in this order.
     """
-    out: list[Effect] = []
     if state.stream is StreamState.CLOSED and not isinstance(event, TurnCommitted):
         return state, ()
+    out: list[Effect] = []
     if isinstance(event, VoiceFrame):
         state = hear_barge_in(on_voice_frame(state, event, out), event.at_s, out)
         if not out:
-            return prepare(state, out), tuple(out)
+            return (prepare(state, out), tuple(out)) if state.user.state is UserState.PAUSED else (state, ())
     elif isinstance(event, _ClientEvent):
         state = _from_client(state, event, out)
     elif isinstance(event, _StreamEvent):

@@ -61,6 +61,7 @@ class Listening:
         self._detector = detector
         self._limits = limits
         self._told = told
+        self._most_unjudged = limits.unjudged_ms * SAMPLES_PER_MS
         self._judged = first_sample
         self._has_frame = asyncio.Event()
         self._behind: deque[tuple[int, Callable[[], None]]] = deque()
@@ -84,10 +85,10 @@ class Listening:
         elif gap < 0:
             samples = samples[-gap:]
         self.audio.append(samples)
-        if self._unjudged_samples > self._limits.unjudged_ms * SAMPLES_PER_MS:
+        unjudged = self.audio.end_sample - self._judged
+        if unjudged > self._most_unjudged and unjudged - self._silent_samples > self._most_unjudged:
             raise OverloadedError("the user's audio comes faster than it can be judged")
-        self._forget()
-        if self.audio.end_sample - self._judged >= FRAME_SAMPLES:
+        if unjudged >= FRAME_SAMPLES:
             self._has_frame.set()
 
     def after_audio(self, act: Callable[[], None]) -> None:
@@ -120,12 +121,11 @@ class Listening:
             self.audio.forget(self.audio.end_sample)  # an ended session is found by the garbage collector, some time
 
     @property
-    def _unjudged_samples(self) -> int:
-        """That wait for voice activity."""
-        silent = sum(end - max(start, self._judged) for start, end in self._silences)
-        return self.audio.end_sample - self._judged - silent
+    def _silent_samples(self) -> int:
+        """Of those that were not judged, what need not be."""
+        return sum(end - max(start, self._judged) for start, end in self._silences)
 
-    async def _tell_silence(self) -> bool:
+    def _has_told_silence(self) -> bool:
         """Tell the next frames if they are of a long silence; False if they have to be judged."""
         while self._silences and self._silences[0][1] - self._judged < FRAME_SAMPLES:
             self._silences.popleft()
@@ -133,12 +133,11 @@ class Listening:
             return False
         frames = (self._silences[0][1] - self._judged) // FRAME_SAMPLES
         self._tell([0.0] * min(frames, _SILENT_FRAMES))
-        self._forget()
-        await asyncio.sleep(0)
         return True
 
     async def _judge(self, activity: VoiceActivity, watch: Watch) -> None:
-        if await self._tell_silence():
+        if self._silences and self._has_told_silence():
+            await asyncio.sleep(0)
             return
         start = self._judged
         end = (
@@ -159,6 +158,7 @@ class Listening:
             self._judged += FRAME_SAMPLES
             self._told(self._judged, probability)
             self._release()
+        self._forget()
 
     def _release(self) -> None:
         while self._behind and self._behind[0][0] - self._judged < FRAME_SAMPLES:

@@ -124,6 +124,7 @@ def test_a_gap_of_any_length_is_told_as_silence_frame_by_frame_and_little_of_it_
         heard.hear(RAMP[:100_000], heard.end_sample)
         await asyncio.sleep(1)
         heard.hear(RAMP[:100_000], heard.end_sample)
+        await asyncio.sleep(1)
         assert (heard.end_sample - heard.audio.first_sample) / 16 < LIMITS.idle_hearing_ms + 7_000
         task.cancel()
         await asyncio.wait([task])
