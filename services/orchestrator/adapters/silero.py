@@ -73,7 +73,7 @@ class SileroActivity:
         self.memory = Memory()
         self.closed = False
 
-    async def judge(self, samples: Samples) -> tuple[float, ...]:
+    def judge(self, samples: Samples) -> "asyncio.Future[tuple[float, ...]]":
         """How likely each frame is speech, 0 to 1.
 
         Raises:
@@ -87,7 +87,7 @@ class SileroActivity:
         frames = np.array(samples, np.float32).reshape(-1, FRAME_SAMPLES)  # a copy: the thread reads it later
         job = _Job(frames, loop.create_future(), loop)
         self._detector.submit(self, job)
-        return await job.answer
+        return job.answer
 
     def close(self) -> None:
         """The stream has ended; what waits for it is not judged any more."""

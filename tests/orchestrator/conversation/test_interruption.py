@@ -1,7 +1,5 @@
 """What stops a reply, and what was heard of it then."""
 
-from dataclasses import replace
-
 import pytest
 
 from services.orchestrator.conversation import Past
