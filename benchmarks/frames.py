@@ -6,8 +6,8 @@ Callers send 20 ms of silence every 20 ms while the agent speaks one long text, 
 nothing ever waits: no network, no gRPC and no idle processor, so that figures repeat within a few percent, and are less
 than what the same work costs where caches are cold. What the callers themselves and an echo cost is taken off.
 
-A layer's time is that of its entrance less what layers within it took; reading the processor clock, twice a call, counts
-to it. What no layer has is the pipeline between them, its tasks, the stubs and the loop.
+A layer's time is that of its entrance less what layers within it took; reading the processor clock, twice a call, is in
+it. What no layer has is the pipeline between them, its tasks, the stubs and the loop.
 """
 
 import argparse
