@@ -13,6 +13,7 @@ BENCHMARKS = (
     "first_audio",
     "wire_speech",
     "orchestrator",
+    "frames",
     "context_window",
     "deadlines",
     "load",

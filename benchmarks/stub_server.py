@@ -198,7 +198,7 @@ async def start_stub(stack: AsyncExitStack, measured: Measured, kind: str) -> in
 
 
 def services(shared: Surroundings, sessions: Sessions, store: SessionStore, voices: VoiceStore) -> Services:
-    """All four, as a replica has them."""
+    """All four, as a replica has them; conversations go by the clock of their surroundings."""
     options = Options(
         voice=VoiceOptions(voice_id=shared.rooms.built_in.default_name),
         generation=GenerationOptions(max_new_tokens=512, temperature=0.5, top_p=0.75, top_k=50),
@@ -217,7 +217,13 @@ def services(shared: Surroundings, sessions: Sessions, store: SessionStore, voic
     pages = PageTokens(b"key of the benchmarks", time.time)
     return Services(
         conversation=ConversationService(
-            sessions, store, shared.voices, profile, retention=Retention(), patience=StreamPatience()
+            sessions,
+            store,
+            shared.voices,
+            profile,
+            retention=Retention(),
+            patience=StreamPatience(),
+            clock=shared.clock,
         ),
         speech=SpeechService(
             shared.rooms, shared.detector, shared.voices, offer, limits=shared.limits, patience=SpeechPatience()

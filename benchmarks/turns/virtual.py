@@ -96,7 +96,10 @@ class _StandingActivity:
         self._elsewhere = elsewhere
 
     async def judge(self, samples: Samples) -> tuple[float, ...]:
-        return self._elsewhere.wait(self._activity.judge(samples))
+        async def judged() -> tuple[float, ...]:
+            return await self._activity.judge(samples)
+
+        return self._elsewhere.wait(judged())
 
     def close(self) -> None:
         self._activity.close()

@@ -64,14 +64,23 @@ class FakeActivity:
         self.frames = 0
         self.closed = False
 
-    async def judge(self, samples: Samples) -> tuple[float, ...]:
+    def judge(self, samples: Samples) -> "asyncio.Future[tuple[float, ...]]":
         """Judge whole frames."""
         if self.closed:
             raise CancelledRequestError("the stream of audio is closed")
         if len(samples) % FRAME_SAMPLES:
             raise AudioError(f"voice activity takes whole frames of {FRAME_SAMPLES} samples, not {len(samples)}")
         if self._delay_s:
-            await asyncio.sleep(self._delay_s)
+            return asyncio.ensure_future(self._judged_later(samples))
+        answer: asyncio.Future[tuple[float, ...]] = asyncio.get_running_loop().create_future()
+        answer.set_result(self._judged(samples))
+        return answer
+
+    async def _judged_later(self, samples: Samples) -> tuple[float, ...]:
+        await asyncio.sleep(self._delay_s)
+        return self._judged(samples)
+
+    def _judged(self, samples: Samples) -> tuple[float, ...]:
         frames = np.asarray(samples, np.float32).reshape(-1, FRAME_SAMPLES)
         self.frames += len(frames)
         return tuple(self._script.popleft() if self._script else self._by_level(frame) for frame in frames)

@@ -11,8 +11,10 @@ them; and a stream with many frames holds up no other one. It decides nothing ab
 conversation's business.
 
 Passes begin `GATHER_S` apart, so that callers whose frames come at different moments share them: a frame that comes
-after a rest is judged at once, and with many callers it waits for half of that time on average. Who has more frames
-waiting is not made to wait.
+later than that is judged at once, and with many callers it waits for half of that time on average. Who has more frames
+waiting is not made to wait. The thread rests after a pass that was shared, for others are sure to come; after one of a
+single frame it waits for the next frame, and rests then if that came early: a thread that wakes up for nothing costs a
+few callers as much as the network.
 """
 
 import asyncio
@@ -71,7 +73,7 @@ class SileroActivity:
         self.memory = Memory()
         self.closed = False
 
-    async def judge(self, samples: Samples) -> tuple[float, ...]:
+    def judge(self, samples: Samples) -> "asyncio.Future[tuple[float, ...]]":
         """How likely each frame is speech, 0 to 1.
 
         Raises:
@@ -85,7 +87,7 @@ class SileroActivity:
         frames = np.array(samples, np.float32).reshape(-1, FRAME_SAMPLES)  # a copy: the thread reads it later
         job = _Job(frames, loop.create_future(), loop)
         self._detector.submit(self, job)
-        return await job.answer
+        return job.answer
 
     def close(self) -> None:
         """The stream has ended; what waits for it is not judged any more."""
@@ -170,21 +172,32 @@ class SileroDetector:
         _answer(dropped)
 
     def _work(self) -> None:
+        due_s = time.monotonic()
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._ready or self._stopping)
+            self._rest_until(due_s)
+            with self._changed:
                 if self._stopping:
                     return
                 batch = list(self._ready)[: self._max_batch]
                 frames = [stream.jobs[0].frames[len(stream.jobs[0].probabilities)] for stream in batch]
-            begun_s = time.monotonic()
+            if not batch:
+                continue  # closed meanwhile
+            due_s = time.monotonic() + GATHER_S
             try:
                 probabilities = self._network.judge([stream.memory for stream in batch], frames)
             except Exception as error:  # noqa: BLE001 - whatever the runtime raises, callers are told and others go on
                 self._fail(batch, error)
                 continue
-            if not self._settle(batch, probabilities):
-                self._rest(max(begun_s + GATHER_S - time.monotonic(), 0.0))
+            if self._settle(batch, probabilities):
+                due_s = 0.0
+            elif len(batch) > 1:
+                self._rest_until(due_s)
+
+    def _rest_until(self, due_s: float) -> None:
+        if (left_s := due_s - time.monotonic()) > 0 and not self._stopping:
+            self._rest(left_s)
 
     def _settle(self, batch: list[SileroActivity], probabilities: list[float]) -> bool:
         """Note what a pass found, answer the calls it completed, and put the streams with more frames at the end.

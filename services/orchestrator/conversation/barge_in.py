@@ -34,8 +34,10 @@ AT_ONCE_MS: Final = 64
 
 def hear_barge_in(state: State, at_s: float, out: list[Effect]) -> State:
     """The user speaks; see whether it was enough to interrupt the reply."""
+    if state.user.state is not UserState.SPEAKING:
+        return state
     live, knobs = state.live, state.options.turn_taking.barge_in
-    if live is None or not knobs.enabled or state.user.state is not UserState.SPEAKING:
+    if live is None or not knobs.enabled:
         return state
     first = max(state.user.clues.onset, live.begun_sample)
     if state.ears.speech_end - first < knobs.min_speech_ms * SAMPLES_PER_MS:
@@ -53,7 +55,7 @@ def hear_words(state: State, event: Transcribed, out: list[Effect]) -> State:
             return state
         heard_to = max(trial.wordless_sample, _covered_sample(state, event))
         trial = replace(trial, has_words=says_something, wordless_sample=heard_to)
-        return review_trial(replace(state, trial=trial), event.at_s, out)
+        return review_trial(state._replace(trial=trial), event.at_s, out)
     if not _is_on_hold(state, event):
         return state
     if says_something:
@@ -70,12 +72,12 @@ def review_trial(state: State, at_s: float, out: list[Effect]) -> State:
         return end_trial(state, at_s, out)
     turn = find_turn(state, trial.turn)
     if turn is None or turn.phase is not Phase.SUSPENDED:
-        return replace(state, trial=None)
+        return state._replace(trial=None)
     if at_s < trial.until_s:
         return state
     if _said_nothing(state, trial):
         state = _forget(discard(state, out), trial.utterance, out)
-        return take_up(replace(state, trial=None), turn, out)
+        return take_up(state._replace(trial=None), turn, out)
     is_paused = state.user.utterance == trial.utterance and state.user.state is UserState.PAUSED
     return state if is_paused else end_trial(state, at_s, out)
 
@@ -117,5 +119,5 @@ def _forget(state: State, utterance: int, out: list[Effect]) -> State:
     if len(kept) < len(state.waiting) and utterance in state.utterances:
         out.append(DropUtterance(utterance))
         left = tuple(number for number in state.utterances if number != utterance)
-        state = replace(state, utterances=left)
-    return replace(state, waiting=kept)
+        state = state._replace(utterances=left)
+    return state._replace(waiting=kept)

@@ -78,6 +78,7 @@ from services.orchestrator.conversation.replies import (
 )
 from services.orchestrator.conversation.speculation import keep_made, prepare
 from services.orchestrator.conversation.state import MAX_WAITING, Asked, Phase, State, StreamState, Turn, User, tell
+from services.orchestrator.conversation.tables import UserState
 from services.orchestrator.conversation.tools import on_notice_time, on_tool_answered, on_tool_time
 from services.orchestrator.conversation.voice_activity import Ears
 from services.shared.errors import CancelledRequestError, InputEndedError, TooManyWaitingTurnsError
@@ -154,7 +155,7 @@ def begin(
     if held is None:
         return state
     read = () if held.asked.origin is Origin.SAY else context(state, held.asked)
-    return replace(state, turns=(replace(held, context=read, reads=speech_of(read), options=options),))
+    return state._replace(turns=(held._replace(context=read, reads=speech_of(read), options=options),))
 
 
 def step(state: State, event: Event) -> tuple[State, tuple[Effect, ...]]:
@@ -167,13 +168,13 @@ def step(state: State, event: Event) -> tuple[State, tuple[Effect, ...]]:
     Returns:
         The state after it, and what the shell is to do, in this order.
     """
-    out: list[Effect] = []
     if state.stream is StreamState.CLOSED and not isinstance(event, TurnCommitted):
         return state, ()
+    out: list[Effect] = []
     if isinstance(event, VoiceFrame):
         state = hear_barge_in(on_voice_frame(state, event, out), event.at_s, out)
         if not out:
-            return prepare(state, out), tuple(out)
+            return (prepare(state, out), tuple(out)) if state.user.state is UserState.PAUSED else (state, ())
     elif isinstance(event, _ClientEvent):
         state = _from_client(state, event, out)
     elif isinstance(event, _StreamEvent):
@@ -201,7 +202,7 @@ def _from_client(state: State, event: _ClientEvent, out: list[Effect]) -> State:
             return on_input_ended(state, event, out)
         case OptionsChanged():
             tell(state, out, SessionUpdated(event.options))
-            return replace(state, options=event.options)
+            return state._replace(options=event.options)
 
 
 def _from_stream(state: State, event: _StreamEvent, out: list[Effect]) -> State:
@@ -246,8 +247,8 @@ def _from_elsewhere(state: State, event: _OtherEvent, out: list[Effect]) -> Stat
         case ToolAnswered():
             return on_tool_answered(state, event, out)
         case SpeculationAllowed():
-            return replace(
-                state, ahead=replace(state.ahead, is_allowed=event.is_allowed, is_given_up=event.is_given_up)
+            return state._replace(
+                ahead=replace(state.ahead, is_allowed=event.is_allowed, is_given_up=event.is_given_up)
             )
         case TurnCommitted():
             return on_committed(state, event, out)
@@ -280,9 +281,9 @@ def _on_asked(state: State, event: TextTurn | Say, origin: Origin, out: list[Eff
     asked = Asked(origin, event.at_s, event.at_s, event.request_id, event.text, waits=waits)
     ids = state.request_ids | {event.request_id} if event.request_id else state.request_ids
     if waits:
-        return replace(state, waiting=(*state.waiting, asked), request_ids=ids)
+        return state._replace(waiting=(*state.waiting, asked), request_ids=ids)
     state = interrupt(state, event.at_s, InterruptionReason.CLIENT_TURN, out)
-    return replace(state, waiting=(asked, *state.waiting), request_ids=ids)
+    return state._replace(waiting=(asked, *state.waiting), request_ids=ids)
 
 
 def _said(turns: Iterable[EndedTurn]) -> Iterable[Message]:

@@ -68,11 +68,11 @@ def on_voice_frame(state: State, frame: VoiceFrame, out: list[Effect]) -> State:
     ears = hear(state.ears, frame, state.options.turn_taking.voice_activity, speaking=speaking)
     if not speaking and ears.speech_end == frame.end_sample > user.free_from:
         silent_from = state.ears.speech_end
-        state = _begin_speech(replace(state, ears=ears), silent_from, out)
-        return _go_on(replace(state, user=_settled(state, ears)), out)
+        state = _begin_speech(state._replace(ears=ears), silent_from, out)
+        return _go_on(state._replace(user=_settled(state, ears)), out)
     if user.state is not UserState.SILENCE:
-        return _go_on(replace(state, ears=ears, user=_settled(state, ears)), out)
-    state = replace(state, ears=ears)
+        return _go_on(state._replace(ears=ears, user=_settled(state, ears)), out)
+    state = state._replace(ears=ears)
     is_due = frame.end_sample - state.released_at_sample >= _RELEASE_SAMPLES
     return release_audio(state, out) if is_due else state
 
@@ -87,7 +87,7 @@ def on_end_of_turn(state: State, event: EndOfTurn | InputEnded, out: list[Effect
 
 def on_input_ended(state: State, event: InputEnded, out: list[Effect]) -> State:
     """The user will say nothing more: unfinished speech is a turn."""
-    return replace(on_end_of_turn(state, event, out), input_ended=True)
+    return on_end_of_turn(state, event, out)._replace(input_ended=True)
 
 
 def drop_speech(state: State, out: list[Effect]) -> State:
@@ -98,7 +98,7 @@ def drop_speech(state: State, out: list[Effect]) -> State:
     _tell_stopped(state, state.ears.speech_end, out)
     out.append(DropUtterance(state.user.utterance))
     user = User(after, state.user.utterance, free_from=state.ears.end_sample)
-    state = replace(state, user=user, ears=replace(state.ears, run_first=None))
+    state = state._replace(user=user, ears=state.ears._replace(run_first=None))
     return discard(state, out)
 
 
@@ -107,7 +107,7 @@ def on_judged(state: State, event: TurnJudged, out: list[Effect]) -> State:
     if state.user.state is UserState.SILENCE or event.utterance != state.user.utterance:
         return state
     clues = replace(state.user.clues, probability=event.probability, judged_sample=event.end_sample)
-    return _go_on(replace(state, user=replace(state.user, clues=clues)), out)
+    return _go_on(state._replace(user=state.user._replace(clues=clues)), out)
 
 
 def on_partial_words(state: State, event: Transcribed, out: list[Effect]) -> State:
@@ -121,7 +121,7 @@ def on_partial_words(state: State, event: Transcribed, out: list[Effect]) -> Sta
         said = Transcript(event.text, False, user.first_sample, event.end_sample)
         tell(state, out, said, state.speech_turn)
     clues = replace(user.clues, words=event.text, words_sample=event.end_sample)
-    return _go_on(replace(state, user=replace(user, clues=clues)), out)
+    return _go_on(state._replace(user=user._replace(clues=clues)), out)
 
 
 def release_audio(state: State, out: list[Effect]) -> State:
@@ -130,7 +130,7 @@ def release_audio(state: State, out: list[Effect]) -> State:
     if needed <= state.released_sample or state.stream is StreamState.CLOSED:
         return state
     tell(state, out, InputReleased(needed))
-    return replace(state, released_sample=needed, released_at_sample=state.ears.end_sample)
+    return state._replace(released_sample=needed, released_at_sample=state.ears.end_sample)
 
 
 def _begin_speech(state: State, silent_from: int, out: list[Effect]) -> State:
@@ -153,7 +153,7 @@ def _begin_speech(state: State, silent_from: int, out: list[Effect]) -> State:
     state = discard(state, out)
     has_paused = user.has_paused or user.state is UserState.PAUSED
     clues = replace(user.clues, onset=onset)
-    return replace(state, user=replace(user, state=after, clues=clues, has_paused=has_paused))
+    return state._replace(user=user._replace(state=after, clues=clues, has_paused=has_paused))
 
 
 def _go_on(state: State, out: list[Effect]) -> State:
@@ -163,8 +163,8 @@ def _go_on(state: State, out: list[Effect]) -> State:
         return _end_turn(state, user.first_sample + _longest(state), out)
     if user.state is UserState.SPEAKING and ears.silent_samples >= knobs(state).pause_ms * SAMPLES_PER_MS:
         _tell_stopped(state, ears.speech_end, out)
-        user = replace(user, state=user_after(user.state, UserMove.PAUSE) or user.state)
-        state = replace(state, user=user)
+        user = user._replace(state=user_after(user.state, UserMove.PAUSE) or user.state)
+        state = state._replace(user=user)
         _ask_about_pause(state, out)
     if user.state is not UserState.PAUSED or ears.run_first is not None or _is_manual(state):
         return state
@@ -212,7 +212,7 @@ def _end_turn(state: State, end_sample: int, out: list[Effect]) -> State:
     _tell_stopped(state, speech_end, out)
     after = user_after(user.state, UserMove.TURN_END) or user.state
     utterance = Utterance(user.utterance, user.first_sample, end)
-    state = replace(state, user=User(after, user.utterance, free_from=end), ears=replace(ears, run_first=None))
+    state = state._replace(user=User(after, user.utterance, free_from=end), ears=ears._replace(run_first=None))
     if sum(asked.utterance is not None for asked in state.waiting) >= MAX_WAITING:
         out.append(DropUtterance(utterance.number))
         tell(state, out, Refused(TooManyWaitingTurnsError(f"{MAX_WAITING} spoken turns wait already: speak later")))
@@ -220,7 +220,7 @@ def _end_turn(state: State, end_sample: int, out: list[Effect]) -> State:
     out.append(EndUtterance(utterance.number, end))
     asked = Asked(Origin.SPEECH, user.started_s, ears.moment_s(speech_end), utterance=utterance)
     kept = (*state.utterances, utterance.number)
-    return replace(state, waiting=(*state.waiting, asked), utterances=kept)
+    return state._replace(waiting=(*state.waiting, asked), utterances=kept)
 
 
 def _tell_stopped(state: State, end_sample: int, out: list[Effect]) -> None:

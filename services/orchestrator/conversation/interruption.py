@@ -12,7 +12,6 @@ first sample that was not heard: after speech without words, and after a lost st
 shell says whether it can; if not, the turn ends as interrupted.
 """
 
-from dataclasses import replace
 from typing import Final
 
 from services.orchestrator.conversation.effects import (
@@ -94,16 +93,16 @@ def interrupt(
     if turn is None:
         return state
     turn = ask_transcript(turn, out)
-    state = replace(state, epoch=state.epoch + 1)
+    state = state._replace(epoch=state.epoch + 1)
     is_said = playback is not None and playback.turn == turn.number
     if playback is not None and is_said:
         turn = _hear(turn, at_s, playback)
     tell(state, out, Interrupted(reason, turn.heard_samples), turn.number)
-    turn = replace(turn, decide_by_s=at_s + ACKNOWLEDGEMENT_WAIT_S, has_said_heard=is_said)
+    turn = turn._replace(decide_by_s=at_s + ACKNOWLEDGEMENT_WAIT_S, has_said_heard=is_said)
     if may_go_on:
         until_s = at_s + patience_ms / 1000
         out.append(SetTimer(Timer.FALSE_INTERRUPTION, until_s))
-        return replace(with_turn(state, turn), trial=Trial(turn.number, state.user.utterance, until_s))
+        return with_turn(state, turn)._replace(trial=Trial(turn.number, state.user.utterance, until_s))
     turn = cancel_calls(state, turn, at_s, out)
     if is_said or turn.playout.sent_samples == 0:
         return with_turn(state, settle(turn, at_s, heard_samples=turn.heard_samples, is_cut=True))
@@ -116,14 +115,14 @@ def end_trial(state: State, at_s: float, out: list[Effect]) -> State:
     if trial is None:
         return state
     out.append(SetTimer(Timer.FALSE_INTERRUPTION, None))
-    state = replace(state, trial=None)
+    state = state._replace(trial=None)
     turn = find_turn(state, trial.turn)
     if turn is None or turn.phase is not Phase.SUSPENDED:
         return state
     turn = cancel_calls(state, turn, at_s, out)
     if turn.has_said_heard or turn.playout.sent_samples == 0 or turn.decide_by_s <= at_s:
         return with_turn(state, settle(turn, at_s, heard_samples=turn.heard_samples, is_cut=True))
-    return _await_heard(with_turn(state, replace(turn, phase=Phase.AWAITING_HEARD)), out)
+    return _await_heard(with_turn(state, turn._replace(phase=Phase.AWAITING_HEARD)), out)
 
 
 def take_up(state: State, turn: Turn, out: list[Effect]) -> State:
@@ -147,8 +146,7 @@ def take_up(state: State, turn: Turn, out: list[Effect]) -> State:
             part.first_character,
         )
     )
-    turn = replace(
-        turn,
+    turn = turn._replace(
         reply=reply,
         begun_sample=state.ears.end_sample,
         phase=Phase.REPLYING,
@@ -161,7 +159,7 @@ def take_up(state: State, turn: Turn, out: list[Effect]) -> State:
         work=None,
     )
     after = agent_after(state.agent, AgentMove.RESUME) or state.agent
-    return running(replace(with_turn(state, turn), agent=after), turn)
+    return running(with_turn(state, turn)._replace(agent=after), turn)
 
 
 def on_taken_up(state: State, event: ReplyTakenUp, out: list[Effect]) -> State:
@@ -178,8 +176,8 @@ def on_taken_up(state: State, event: ReplyTakenUp, out: list[Effect]) -> State:
     playout = turn.playout
     spoken = max(playout.spoken_characters, min(event.spoken_characters, len(turn.text)))
     if playout.ends:
-        playout = replace(playout, characters=(*playout.characters[:-1], spoken))
-    turn = replace(turn, is_taking_up=False, playout=playout)
+        playout = playout._replace(characters=(*playout.characters[:-1], spoken))
+    turn = turn._replace(is_taking_up=False, playout=playout)
     asked = turn.asked
     resumed = ReplyResumed(playout.sent_samples, turn.text, asked.origin, asked.request_id)
     tell(state, out, resumed, turn.number)
@@ -188,12 +186,12 @@ def on_taken_up(state: State, event: ReplyTakenUp, out: list[Effect]) -> State:
 
 def give_up(state: State, turn: Turn, at_s: float, out: list[Effect]) -> State:
     """A stopped reply that was to go on cannot: its turn ends with what was heard."""
-    turn = cancel_calls(state, replace(turn, is_taking_up=False, work=turn.spent), at_s, out)
+    turn = cancel_calls(state, turn._replace(is_taking_up=False, work=turn.spent), at_s, out)
     after = agent_after(state.agent, AgentMove.STOP) or state.agent
     if turn.is_foreign:
-        turn = replace(turn, playout=Playout(turn.playout.rate_hz))
+        turn = turn._replace(playout=Playout(turn.playout.rate_hz))
     turn = settle(turn, at_s, heard_samples=turn.playout.sent_samples, is_cut=True)
-    return with_turn(replace(state, agent=after), turn)
+    return with_turn(state._replace(agent=after), turn)
 
 
 def on_acknowledged(state: State, event: Acknowledged, out: list[Effect]) -> State:
@@ -201,14 +199,14 @@ def on_acknowledged(state: State, event: Acknowledged, out: list[Effect]) -> Sta
     turn = next((turn for turn in state.turns if turn.number == event.playback.turn), None)
     if turn is None or turn.phase in (Phase.HELD, Phase.OVER):
         return state
-    state = replace(state, acknowledges=True)
+    state = state._replace(acknowledges=True)
     if turn.phase is Phase.SUSPENDED:
-        return with_turn(state, replace(_hear(turn, event.at_s, event.playback), has_said_heard=True))
+        return with_turn(state, _hear(turn, event.at_s, event.playback)._replace(has_said_heard=True))
     if turn.phase is Phase.AWAITING_HEARD:
         turn = _hear(turn, event.at_s, event.playback)
         turn = settle(turn, event.at_s, heard_samples=turn.heard_samples, is_cut=True)
         return _await_heard(with_turn(state, turn), out)
-    turn = replace(turn, playout=turn.playout.acknowledging(event.at_s, event.playback))
+    turn = turn._replace(playout=turn.playout.acknowledging(event.at_s, event.playback))
     state = with_turn(state, save_heard(state, turn, event.at_s, out))
     return see_whether_heard(state, event.at_s, out)
 
@@ -232,17 +230,17 @@ def detach(state: State, at_s: float, out: list[Effect]) -> State:
     if turn is not None:
         turn = save_heard(state, ask_transcript(turn, out), at_s, out, step_characters=0)
         state = with_turn(state, turn)
-    return replace(state, stream=StreamState.DETACHED)
+    return state._replace(stream=StreamState.DETACHED)
 
 
 def on_resumed(state: State, event: Resumed, out: list[Effect]) -> State:
     """The client is back, in a new epoch: the turn that waited for it goes on, or ends with what it heard."""
     if state.stream is StreamState.CLOSED:
         return state
-    state = detach(replace(state, epoch=state.epoch + 1), event.at_s, out)
+    state = detach(state._replace(epoch=state.epoch + 1), event.at_s, out)
     if event.playback is not None:
         state = on_acknowledged(state, Acknowledged(event.at_s, event.playback), out)
-    state = replace(state, stream=StreamState.ATTACHED)
+    state = state._replace(stream=StreamState.ATTACHED)
     held = next((turn for turn in state.turns if turn.phase is Phase.HELD), None)
     return state if held is None else _end_hold(state, held, event, out)
 
@@ -256,12 +254,12 @@ def on_closed(state: State, event: Closed, out: list[Effect]) -> State:
         if turn.phase is not Phase.OVER:
             turn = cancel_calls(state, turn, event.at_s, out)
             turn = settle(turn, event.at_s, heard_samples=turn.heard_samples, is_cut=True)
-        known = replace(turn, work=turn.work or turn.spent, user_text=turn.user_text or "", earlier=())
+        known = turn._replace(work=turn.work or turn.spent, user_text=turn.user_text or "", earlier=())
         state = with_turn(state, known)
     if state.user.state is not UserState.SILENCE:
         out.append(DropUtterance(state.user.utterance))
     out.append(SetTimer(Timer.ACKNOWLEDGEMENT, None))
-    return replace(state, stream=StreamState.CLOSED, user=User(), waiting=(), ahead=Ahead(), trial=None)
+    return state._replace(stream=StreamState.CLOSED, user=User(), waiting=(), ahead=Ahead(), trial=None)
 
 
 def _stop(
@@ -273,36 +271,35 @@ def _stop(
     if turn is None or after is None:
         return state, None
     if turn.is_part_over:
-        turn = replace(turn, work=turn.spent)
+        turn = turn._replace(work=turn.spent)
     elif turn.work is None:
         out.append(CancelReply(turn.reply, may_resume))
     else:
         out.append(SetTimer(Timer.PLAYOUT, None))
     heard = turn.playout.heard_samples(at_s)
-    turn = replace(
-        turn,
+    turn = turn._replace(
         phase=phase,
         is_taking_up=False,
         has_said_heard=False,
         heard_samples=heard,
         agent_text=heard_text(turn, heard),
     )
-    return with_turn(replace(state, agent=after), turn), turn
+    return with_turn(state._replace(agent=after), turn), turn
 
 
 def _letting_go(turn: Turn, reply: ReplyId) -> Turn:
     """A stopped turn whose work on going on never began."""
     if turn.reply == reply:
-        return replace(turn, work=turn.spent)
-    return replace(turn, earlier=tuple(old for old in turn.earlier if old != reply))
+        return turn._replace(work=turn.spent)
+    return turn._replace(earlier=tuple(old for old in turn.earlier if old != reply))
 
 
 def _hear(turn: Turn, at_s: float, playback: Playback) -> Turn:
     """A stopped turn whose client says what it heard."""
     playout = turn.playout.acknowledging(at_s, playback)
     heard = turn.heard_samples if playout.acknowledged_samples is None else playout.acknowledged_samples
-    turn = replace(turn, playout=playout)
-    return replace(turn, heard_samples=heard, agent_text=heard_text(turn, heard))
+    turn = turn._replace(playout=playout)
+    return turn._replace(heard_samples=heard, agent_text=heard_text(turn, heard))
 
 
 def _end_hold(state: State, turn: Turn, event: Resumed, out: list[Effect]) -> State:
@@ -317,7 +314,7 @@ def _end_hold(state: State, turn: Turn, event: Resumed, out: list[Effect]) -> St
         turn = cancel_calls(state, turn, event.at_s, out)
         return with_turn(state, settle(turn, event.at_s, heard_samples=heard, is_cut=not is_heard))
     ask_again(state, turn, event.at_s, out)
-    return take_up(state, replace(turn, heard_samples=heard), out)
+    return take_up(state, turn._replace(heard_samples=heard), out)
 
 
 def _await_heard(state: State, out: list[Effect]) -> State:

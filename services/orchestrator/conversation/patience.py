@@ -16,7 +16,6 @@ soon. It is `_TIMES` the usual pause (the geometric mean, for pauses are log-nor
 """
 
 import math
-from dataclasses import replace
 from typing import Final
 
 from services.orchestrator.conversation.options import EndpointingMode, EndpointingOptions
@@ -79,7 +78,7 @@ def learn_pause(state: State, pause_ms: int) -> State:
     """The caller has gone on after a pause."""
     if pause_ms < knobs(state).pause_ms:
         return state
-    return replace(state, pauses_ms=(*state.pauses_ms, pause_ms)[-_REMEMBERED_PAUSES:])
+    return state._replace(pauses_ms=(*state.pauses_ms, pause_ms)[-_REMEMBERED_PAUSES:])
 
 
 def learn_fluency(state: State, spoken_ms: int) -> State:

@@ -13,8 +13,7 @@ It decides nothing about turns. Positions are samples of the reply; times are mo
 """
 
 from bisect import bisect_right
-from dataclasses import dataclass, replace
-from typing import Final
+from typing import Final, NamedTuple
 
 from services.orchestrator.conversation.events import Playback
 
@@ -25,8 +24,7 @@ _END_TOLERANCE_S: Final = 0.01
 """A reply is heard to its end at this distance from it: positions were converted between sample rates."""
 
 
-@dataclass(frozen=True, slots=True)
-class Playout:
+class Playout(NamedTuple):
     """One reply on its way to the ear.
 
     Attributes:
@@ -87,11 +85,11 @@ class Playout:
 
     def sending(self, at_s: float, end_sample: int, characters: int) -> "Playout":
         """The playout once the next samples, up to `end_sample`, were sent."""
-        sent = replace(self, ends=(*self.ends, end_sample), characters=(*self.characters, characters))
+        sent = self._replace(ends=(*self.ends, end_sample), characters=(*self.characters, characters))
         if not self.ends or self.stands:
-            return replace(sent, clock_s=at_s, clock_samples=self.sent_samples, stands=False)
+            return sent._replace(clock_s=at_s, clock_samples=self.sent_samples, stands=False)
         if at_s > self._clock_end_s:
-            return replace(sent, clock_s=at_s, clock_samples=self.sent_samples, dry=self.dry + 1)
+            return sent._replace(clock_s=at_s, clock_samples=self.sent_samples, dry=self.dry + 1)
         return sent
 
     def stopped_at(self, sample: int, characters: int) -> "Playout":
@@ -99,8 +97,7 @@ class Playout:
         kept = bisect_right(self.ends, sample - 1)
         ends, spoken = (sample,) if sample else (), (characters,) if sample else ()
         known = None if self.acknowledged_samples is None else sample
-        return replace(
-            self,
+        return self._replace(
             ends=(*self.ends[:kept], *ends),
             characters=(*self.characters[:kept], *spoken),
             acknowledged_samples=known,
@@ -113,7 +110,7 @@ class Playout:
             return self
         played = min(playback.played_samples, self.sent_samples)
         dry = max(playback.underruns, self.acknowledged_dry)
-        return replace(self, acknowledged_samples=played, acknowledged_s=at_s, acknowledged_dry=dry)
+        return self._replace(acknowledged_samples=played, acknowledged_s=at_s, acknowledged_dry=dry)
 
     def heard_samples(self, now_s: float) -> int:
         """Samples that were heard, as far as is known now."""

@@ -104,8 +104,8 @@ def advance(state: State, at_s: float, out: list[Effect]) -> State:
         return state
     if state.input_ended and state.stream is StreamState.ATTACHED:
         out.append(EndStream())
-        return replace(state, has_ended=True)
-    return replace(state, has_ended=state.stream is StreamState.CLOSED)
+        return state._replace(has_ended=True)
+    return state._replace(has_ended=state.stream is StreamState.CLOSED)
 
 
 def on_text(state: State, event: ReplyTextMade, out: list[Effect]) -> State:
@@ -114,7 +114,7 @@ def on_text(state: State, event: ReplyTextMade, out: list[Effect]) -> State:
     if turn is None:
         return state
     tell(state, out, ReplyText(event.text), turn.number)
-    return with_turn(state, replace(turn, text=turn.text + event.text))
+    return with_turn(state, turn._replace(text=turn.text + event.text))
 
 
 def on_audio(state: State, event: ReplyAudioMade, out: list[Effect]) -> State:
@@ -127,13 +127,13 @@ def on_audio(state: State, event: ReplyAudioMade, out: list[Effect]) -> State:
     if state.resumes_replies and spoken > turn.saved_text:
         turn = save_heard(state, turn, event.at_s, out, step_characters=0)
     tell(state, out, ReplyAudio(event.first_sample, event.end_sample, spoken, event.samples), turn.number)
-    turn = replace(turn, playout=turn.playout.sending(event.at_s, event.end_sample, spoken))
+    turn = turn._replace(playout=turn.playout.sending(event.at_s, event.end_sample, spoken))
     if is_first and event.marks is not None:
         state = learn_preparation(state, event.marks)
-        turn = replace(turn, first_audio=_breakdown(turn, event.marks, event.at_s))
+        turn = turn._replace(first_audio=_breakdown(turn, event.marks, event.at_s))
         if turn.speculation.committed:
             saved = saved_ms(event.marks, turn.begun_s)
-            turn = replace(turn, speculation=replace(turn.speculation, saved_ms=saved))
+            turn = turn._replace(speculation=replace(turn.speculation, saved_ms=saved))
     turn = ask_transcript(turn, out)
     return with_turn(state, save_heard(state, turn, event.at_s, out))
 
@@ -164,19 +164,19 @@ def on_work_over(
     if turn.reply != reply:
         known = None if turn.work is None else _both(turn.work, work)
         earlier = tuple(old for old in turn.earlier if old != reply)
-        return with_turn(state, replace(turn, spent=total, work=known, earlier=earlier))
+        return with_turn(state, turn._replace(spent=total, work=known, earlier=earlier))
     if turn.phase is not Phase.REPLYING:
-        return with_turn(state, replace(turn, spent=total, work=total))
+        return with_turn(state, turn._replace(spent=total, work=total))
     if error is None and calls_unread(turn):
-        turn = replace(turn, spent=total, is_part_over=True, has_all_text=True)
+        turn = turn._replace(spent=total, is_part_over=True, has_all_text=True)
         await_calls(state, turn, at_s, out)
         return with_turn(state, turn)
-    turn = cancel_calls(state, replace(turn, spent=total, work=total, has_all_text=error is None), at_s, out)
+    turn = cancel_calls(state, turn._replace(spent=total, work=total, has_all_text=error is None), at_s, out)
     if turn.is_taking_up:
         return give_up_taking(state, turn, at_s, error)
     state = running(state, turn)
     tell(state, out, ReplyEnded(turn.playout.sent_samples, turn.text), turn.number)
-    state = with_turn(state, ask_transcript(replace(turn, error=error, is_sent=True), out))
+    state = with_turn(state, ask_transcript(turn._replace(error=error, is_sent=True), out))
     return see_whether_heard(state, at_s, out)
 
 
@@ -187,7 +187,7 @@ def on_transcribed(state: State, event: Transcribed, out: list[Effect]) -> State
         if event.is_final and spoken and spoken.number == event.utterance and turn.user_text is None:
             said = Transcript(event.text, True, spoken.first_sample, spoken.end_sample)
             tell(state, out, said, turn.number)
-            turn = replace(turn, user_text=event.text)
+            turn = turn._replace(user_text=event.text)
             if turn.phase is not Phase.OVER:
                 turn = save_heard(state, turn, event.at_s, out, step_characters=0)
             return with_turn(state, turn)
@@ -201,7 +201,7 @@ def on_committed(state: State, event: TurnCommitted, out: list[Effect]) -> State
         return state
     tell(state, out, TurnEnded(_record(turn), turn.heard_samples), turn.number)
     history = (*state.history, *messages(turn.user_text or "", turn.agent_text, exchanges(turn.calls)))
-    return release_audio(replace(state, turns=state.turns[1:], history=history), out)
+    return release_audio(state._replace(turns=state.turns[1:], history=history), out)
 
 
 def see_whether_heard(state: State, at_s: float, out: list[Effect]) -> State:
@@ -214,7 +214,7 @@ def see_whether_heard(state: State, at_s: float, out: list[Effect]) -> State:
         return state
     after = agent_after(state.agent, AgentMove.HEARD) or state.agent
     acknowledges = state.acknowledges and not turn.playout.is_unanswered(at_s)
-    state = replace(state, agent=after, acknowledges=acknowledges)
+    state = state._replace(agent=after, acknowledges=acknowledges)
     return with_turn(state, settle(turn, at_s, heard_samples=turn.playout.sent_samples, is_cut=False))
 
 
@@ -231,7 +231,7 @@ def settle(turn: Turn, at_s: float, *, heard_samples: int, is_cut: bool) -> Turn
     if turn.error is not None:
         outcome = Outcome.FAILED
     text = turn.text if outcome is Outcome.COMPLETED else heard_text(turn, heard_samples)
-    return replace(turn, phase=Phase.OVER, outcome=outcome, heard_samples=heard_samples, agent_text=text, ended_s=at_s)
+    return turn._replace(phase=Phase.OVER, outcome=outcome, heard_samples=heard_samples, agent_text=text, ended_s=at_s)
 
 
 def heard_text(turn: Turn, heard_samples: int) -> str:
@@ -262,7 +262,7 @@ def save_heard(
             basis=_basis(turn) if state.resumes_replies and not turn.calls else None,
         )
     )
-    return replace(turn, saved_characters=len(heard), saved_text=len(turn.text))
+    return turn._replace(saved_characters=len(heard), saved_text=len(turn.text))
 
 
 def is_text_complete(turn: Turn) -> bool:
@@ -275,15 +275,15 @@ def ask_transcript(turn: Turn, out: list[Effect]) -> Turn:
     if turn.asked.utterance is None or turn.transcript_asked:
         return turn
     out.append(Transcribe(turn.asked.utterance.number))
-    return replace(turn, transcript_asked=True)
+    return turn._replace(transcript_asked=True)
 
 
 def give_up_taking(state: State, turn: Turn, at_s: float, error: StepAudioError | None) -> State:
     """A reply that was to go on has failed before it did; the client was told of nothing that is to be ended."""
     after = agent_after(state.agent, AgentMove.STOP) or state.agent
-    turn = replace(turn, is_taking_up=False, error=error)
+    turn = turn._replace(is_taking_up=False, error=error)
     turn = settle(turn, at_s, heard_samples=turn.playout.sent_samples, is_cut=True)
-    return with_turn(replace(state, agent=after), turn)
+    return with_turn(state._replace(agent=after), turn)
 
 
 def _start_next(state: State, at_s: float, out: list[Effect]) -> State:
@@ -305,8 +305,7 @@ def _start_next(state: State, at_s: float, out: list[Effect]) -> State:
         out.append(CommitReply(turn.reply))
     tell(state, out, ReplyStarted(asked.origin, asked.request_id), turn.number)
     turn = save_heard(state, turn, at_s, out, step_characters=0)
-    state = replace(
-        state,
+    state = state._replace(
         agent=agent_after(state.agent, AgentMove.START) or state.agent,
         next_turn=state.next_turn + 1,
         waiting=state.waiting[1:],
@@ -367,7 +366,7 @@ def _forget_speech(state: State, out: list[Effect]) -> State:
         if turn.asked.utterance is not None and turn.user_text is None:
             needed.add(turn.asked.utterance.number)
     out.extend(DropUtterance(number) for number in state.utterances if number not in needed)
-    return replace(state, utterances=tuple(number for number in state.utterances if number in needed))
+    return state._replace(utterances=tuple(number for number in state.utterances if number in needed))
 
 
 def _commit_next(state: State, out: list[Effect]) -> State:
@@ -380,7 +379,7 @@ def _commit_next(state: State, out: list[Effect]) -> State:
     if any(reply.turn == turn.number for reply in state.ahead.discarded):
         return state
     out.append(CommitTurn(_record(turn)))
-    return with_turn(state, replace(turn, is_committing=True))
+    return with_turn(state, turn._replace(is_committing=True))
 
 
 def _breakdown(turn: Turn, marks: FirstAudioMarks, at_s: float) -> FirstAudioBreakdown:

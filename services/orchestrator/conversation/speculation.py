@@ -79,7 +79,7 @@ def prepare(state: State, out: list[Effect]) -> State:
     if not ahead.is_allowed:
         given_up = ahead.tally.given_up or ahead.is_given_up
         tally = replace(ahead.tally, withheld=ahead.tally.withheld + 1, given_up=given_up)
-        return replace(state, ahead=replace(ahead, tally=tally))
+        return state._replace(ahead=replace(ahead, tally=tally))
     spoken = Utterance(user.utterance, user.first_sample, tail_end(state))
     read = context(state, Asked(Origin.SPEECH, user.started_s, user.started_s, utterance=spoken), is_open=True)
     reply = ReplyId(state.next_turn, state.epoch, ahead.parts)
@@ -92,7 +92,7 @@ def prepare(state: State, out: list[Effect]) -> State:
         count=count + 1,
         tally=replace(ahead.tally, started=ahead.tally.started + 1),
     )
-    return replace(state, agent=after, ahead=ahead)
+    return state._replace(agent=after, ahead=ahead)
 
 
 def discard(state: State, out: list[Effect]) -> State:
@@ -108,7 +108,7 @@ def discard(state: State, out: list[Effect]) -> State:
     else:
         ahead = replace(ahead, tally=_wasting(ahead.tally, speculation.work))
     after = agent_after(state.agent, AgentMove.DISCARD) or state.agent
-    return replace(state, agent=after, ahead=ahead)
+    return state._replace(agent=after, ahead=ahead)
 
 
 def committed(state: State, asked: Asked, read: tuple[Message, ...]) -> Speculation | None:
@@ -136,7 +136,7 @@ def keep_made(state: State, event: ReplyTextMade | ReplyAudioMade | ToolCallMade
     if isinstance(event, ReplyAudioMade) and event.first_sample != speculation.end_sample:
         return state
     speculation = replace(speculation, made=(*speculation.made, event))
-    return replace(state, ahead=replace(state.ahead, speculation=speculation))
+    return state._replace(ahead=replace(state.ahead, speculation=speculation))
 
 
 def prepared_work_over(state: State, reply: ReplyId, work: ReplyWork, out: list[Effect], *, failed: bool) -> State:
@@ -146,11 +146,11 @@ def prepared_work_over(state: State, reply: ReplyId, work: ReplyWork, out: list[
         ahead = replace(ahead, discarded=tuple(old for old in ahead.discarded if old != reply))
         turn = find_turn(state, reply.turn)
         if turn is None:
-            return replace(state, ahead=replace(ahead, tally=_wasting(ahead.tally, work)))
-        return replace(with_turn(state, replace(turn, speculation=_wasting(turn.speculation, work))), ahead=ahead)
+            return state._replace(ahead=replace(ahead, tally=_wasting(ahead.tally, work)))
+        return with_turn(state, turn._replace(speculation=_wasting(turn.speculation, work)))._replace(ahead=ahead)
     if ahead.speculation is None or ahead.speculation.reply != reply or ahead.speculation.work is not None:
         return state
-    state = replace(state, ahead=replace(ahead, speculation=replace(ahead.speculation, work=work)))
+    state = state._replace(ahead=replace(ahead, speculation=replace(ahead.speculation, work=work)))
     return discard(state, out) if failed else state
 
 
@@ -162,7 +162,7 @@ def next_turn_ahead(ahead: Ahead) -> Ahead:
 def learn_preparation(state: State, marks: FirstAudioMarks) -> State:
     """A reply's first audio was there."""
     taken_ms = round((marks.audio_s - marks.asked_s) * 1000)
-    return replace(state, preparations_ms=(*state.preparations_ms, taken_ms)[-_REMEMBERED_PREPARATIONS:])
+    return state._replace(preparations_ms=(*state.preparations_ms, taken_ms)[-_REMEMBERED_PREPARATIONS:])
 
 
 def saved_ms(marks: FirstAudioMarks, committed_s: float) -> int:

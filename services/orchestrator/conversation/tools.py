@@ -41,14 +41,14 @@ def on_tool_call(state: State, event: ToolCallMade, out: list[Effect]) -> State:
         return state
     tool = next((tool for tool in turn.options.tools if tool.name == called.name), None)
     problem = event.problem or ("" if tool is not None else f"there is no function {called.name!r}")
-    state = replace(state, call_ids=state.call_ids | {called.call_id})
+    state = state._replace(call_ids=state.call_ids | {called.call_id})
     place = len(turn.text)
     if problem or tool is None:
         call = Call(called, None, event.at_s, ToolOutcome.FAILED, problem, place, None, event.at_s, event.at_s)
-        return with_turn(state, replace(turn, calls=(*turn.calls, call)))
+        return with_turn(state, turn._replace(calls=(*turn.calls, call)))
     deadline_s = event.at_s + tool.timeout_ms / 1000
     call = Call(called, tool, deadline_s, at_character=place, asked_s=event.at_s)
-    turn = replace(turn, calls=(*turn.calls, call))
+    turn = turn._replace(calls=(*turn.calls, call))
     _ask(state, turn, call, tool.timeout_ms, out)
     if not _client_runs(call):
         out.append(RunTool(turn.reply, called, tool))
@@ -109,7 +109,7 @@ def go_on(state: State, out: list[Effect]) -> State:
         replace(call, read_character=end if call.read_character is None else call.read_character) for call in turn.calls
     )
     options = turn.options if len(calls) < MAX_CALLS else replace(turn.options, tools=())
-    turn = replace(turn, calls=calls, notices=0, has_all_text=False)
+    turn = turn._replace(calls=calls, notices=0, has_all_text=False)
     return _begin_part(state, turn, continued(turn), "", options, out)
 
 
@@ -129,7 +129,7 @@ def on_notice_time(state: State, at_s: float, out: list[Effect]) -> State:
     if turn.playout.lead_s(at_s) > _NEARLY_HEARD_S:
         await_calls(state, turn, at_s, out)
         return state
-    turn = replace(turn, notices=turn.notices + 1)
+    turn = turn._replace(notices=turn.notices + 1)
     return _begin_part(state, turn, (), turn.options.tool_speech.notice, turn.options, out)
 
 
@@ -141,7 +141,7 @@ def calls_unread(turn: Turn) -> bool:
 def running(state: State, turn: Turn) -> State:
     """The state with the agent's part by the calls of the live turn."""
     move = AgentMove.CALL if turn.waits_for_tools else AgentMove.ANSWERED
-    return replace(state, agent=agent_after(state.agent, move) or state.agent)
+    return state._replace(agent=agent_after(state.agent, move) or state.agent)
 
 
 def _begin_part(
@@ -149,7 +149,7 @@ def _begin_part(
 ) -> State:
     """Begin the next part of the live reply, its text behind a space where the script has spaces."""
     if turn.text and not turn.text[-1].isspace() and turn.text[-1] < _FIRST_EAST_ASIAN:
-        turn = replace(turn, text=f"{turn.text} ")
+        turn = turn._replace(text=f"{turn.text} ")
         tell(state, out, ReplyText(" "), turn.number)
     reply = turn.reply._replace(part=turn.reply.part + 1)
     part = Part(context, words, turn.playout.sent_samples, len(turn.text))
@@ -164,7 +164,7 @@ def _begin_part(
             first_character=part.first_character,
         )
     )
-    return with_turn(state, replace(turn, reply=reply, part=part, is_part_over=False))
+    return with_turn(state, turn._replace(reply=reply, part=part, is_part_over=False))
 
 
 def _end_call(state: State, turn: Turn, call: Call, ending: tuple[ToolOutcome, str, float], out: list[Effect]) -> Turn:
@@ -175,7 +175,7 @@ def _end_call(state: State, turn: Turn, call: Call, ending: tuple[ToolOutcome, s
     tell(state, out, ToolCallEnded(call.call.call_id, outcome), turn.number)
     ended = replace(call, outcome=outcome, text=text, ended_s=at_s)
     calls = tuple(ended if other.call.call_id == call.call.call_id else other for other in turn.calls)
-    return replace(turn, calls=calls)
+    return turn._replace(calls=calls)
 
 
 def _settle(state: State, turn: Turn, out: list[Effect]) -> State:

@@ -11,8 +11,7 @@ opens an utterance nor ends a pause. While the user speaks, any run prolongs the
 Source: the distance of 0.15 between the two thresholds is Silero's own.
 """
 
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from services.orchestrator.conversation.events import VoiceFrame
 from services.orchestrator.conversation.options import VoiceActivityOptions
@@ -22,8 +21,7 @@ SAMPLES_PER_MS: Final = SAMPLE_RATE_HZ // 1000
 _HYSTERESIS: Final = 0.15
 
 
-@dataclass(frozen=True, slots=True)
-class Ears:
+class Ears(NamedTuple):
     """What was heard last.
 
     Attributes:

@@ -16,8 +16,7 @@ that time is kept as credit, up to 30 s, so that only audio that nobody can have
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 
@@ -35,8 +34,7 @@ MAX_CREDIT_S: Final = 30.0
 MAX_GAP_S: Final = 30.0
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class HeardSamples:
+class HeardSamples(NamedTuple):
     """What is new at 16 kHz.
 
     Attributes:
@@ -118,14 +116,17 @@ class AudioInput:
         """
         count = self._decoder.count(data)
         self._check_length(count)
-        first = self._next if first_sample is None else first_sample
-        gap = max(self._place(first) - self._next, 0)
-        known = max(self._next - first, 0)
+        gap = known = 0
+        if first_sample is not None and first_sample != self._next:
+            gap = max(self._place(first_sample) - self._next, 0)
+            known = max(self._next - first_sample, 0)
         if known >= count:
             return self._hand_out(np.zeros(0, np.float32))
         new = gap + count - known
         paced_from_s = self._pace(new)
-        samples = self._decoder.decode(data)[known * self._decoded_per_sample :]
+        samples = self._decoder.decode(data)
+        if known:
+            samples = samples[known * self._decoded_per_sample :]
         self._paced_from_s = paced_from_s
         self._paced_samples += new
         self._was_short = count < self._least_samples

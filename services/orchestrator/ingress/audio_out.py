@@ -15,8 +15,7 @@ reply, and the last ones are filled up with silence:
 
 import itertools
 from collections import deque
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 
@@ -33,8 +32,7 @@ _OWN_PACKET_MS: Final = 20
 """Length of Opus packets where the server chooses: the usual one, which every player expects."""
 
 
-@dataclass(frozen=True, slots=True)
-class ReplyChunk:
+class ReplyChunk(NamedTuple):
     """A chunk to be sent.
 
     Attributes:
@@ -50,8 +48,7 @@ class ReplyChunk:
     spoken_characters: int
 
 
-@dataclass(frozen=True, slots=True)
-class _Mark:
+class _Mark(NamedTuple):
     """So many characters are spoken when the reply has come to this sample of the vocoder's."""
 
     sample: int

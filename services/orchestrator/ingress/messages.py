@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final, cast
 
-from protos.gen.stepaudio.v1 import audio_pb2, conversation_pb2, events_pb2, turn_taking_pb2
+from protos.gen.stepaudio.v1 import conversation_pb2, events_pb2, turn_taking_pb2
 from services.orchestrator.conversation import outputs
 from services.orchestrator.conversation.events import GoAwayReason
 from services.orchestrator.conversation.outputs import InterruptionReason
@@ -231,5 +231,11 @@ class EventWriter:
 
 
 def _audio_event(chunk: ReplyChunk) -> Response:
-    audio = audio_pb2.AudioChunk(data=chunk.data, first_sample=chunk.first_sample)
-    return Response(reply_audio=events_pb2.ReplyAudio(audio=audio, spoken_characters=chunk.spoken_characters))
+    """Filled in place: a message that is given to another one's constructor is copied, with its audio."""
+    event = Response()
+    reply_audio = event.reply_audio
+    reply_audio.spoken_characters = chunk.spoken_characters
+    audio = reply_audio.audio
+    audio.data = chunk.data
+    audio.first_sample = chunk.first_sample
+    return event

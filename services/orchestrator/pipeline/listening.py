@@ -1,8 +1,8 @@
 """The user's audio: kept for a while, judged frame by frame, and given to utterances.
 
-`hear` only keeps samples and wakes who waits for them; voice activity is judged in one task of its own, in order, a few
-frames at a time. Events of the client that came behind audio wait here until that audio is judged, so that everything
-is handled in the order sent.
+`hear` keeps samples and asks voice activity about the frames that are whole, in order and a few at a time. No task
+stands between, which would wake up to ask and again to be answered, dozens of times a second. Events of the client that
+came behind audio wait here until that audio is judged, so that everything is handled in the order sent.
 
     hear ─> kept audio ─┬─> frames ─> voice activity ─> VoiceFrame ─> the core
                         └─> the open utterance ─> the tokenizer
@@ -21,10 +21,9 @@ import numpy as np
 
 from services.orchestrator.pipeline.input_audio import SAMPLES_PER_MS, InputAudio
 from services.orchestrator.pipeline.limits import PipelineLimits
-from services.orchestrator.pipeline.watch import Watch
 from services.orchestrator.ports.hearing import FRAME_SAMPLES, VoiceActivity, VoiceActivityDetector
 from services.orchestrator.ports.rooms import Samples
-from services.shared.errors import DeadlineExceededError, InvalidInputError, OverloadedError
+from services.shared.errors import DeadlineExceededError, InvalidInputError, OverloadedError, StepAudioError
 
 _SILENCE: Final = np.zeros(1, np.float32)
 """One sample, which stands for any number of them without taking their memory."""
@@ -67,8 +66,12 @@ class Listening:
         self._told = told
         self._clock = clock
         self._arrivals: deque[tuple[int, float]] = deque()
+        self._most_unjudged = limits.unjudged_ms * SAMPLES_PER_MS
         self._judged = first_sample
-        self._has_frame = asyncio.Event()
+        self._activity: VoiceActivity | None = None
+        self._answer: asyncio.Future[tuple[float, ...]] | None = None
+        self._asked_s = 0.0
+        self._failed: asyncio.Future[None] | None = None
         self._behind: deque[tuple[int, float, Callable[[], None]]] = deque()
         self._silences: deque[tuple[int, int]] = deque()
 
@@ -91,11 +94,11 @@ class Listening:
             samples = samples[-gap:]
         self.audio.append(samples)
         self._arrivals.append((self.audio.end_sample, self._clock()))
-        if self._unjudged_samples > self._limits.unjudged_ms * SAMPLES_PER_MS:
+        unjudged = self.audio.end_sample - self._judged
+        if unjudged > self._most_unjudged and unjudged - self._silent_samples > self._most_unjudged:
             raise OverloadedError("the user's audio comes faster than it can be judged")
-        self._forget()
-        if self.audio.end_sample - self._judged >= FRAME_SAMPLES:
-            self._has_frame.set()
+        if unjudged >= FRAME_SAMPLES:
+            self._judge()
 
     def after_audio(self, act: Callable[[], None]) -> None:
         """Do something once all whole frames heard so far are judged; at once if they are.
@@ -111,28 +114,36 @@ class Listening:
         self._behind.append((self.audio.end_sample, self._clock(), act))
 
     async def run(self) -> None:
-        """Judge frames until cancelled.
+        """Have frames judged until cancelled.
 
         Raises:
             DeadlineExceededError: voice activity does not answer.
         """
-        try:
-            with closing(self._detector.open()) as activity, closing(Watch(self._limits.vad_s)) as watch:
-                while True:
-                    await self._has_frame.wait()
-                    await self._judge(activity, watch)
-                    if self.audio.end_sample - self._judged < FRAME_SAMPLES:
-                        self._has_frame.clear()
-        finally:
-            self.audio.forget(self.audio.end_sample)  # an ended session is found by the garbage collector, some time
+        loop = asyncio.get_running_loop()
+        failed = self._failed = loop.create_future()
+        with closing(self._detector.open()) as activity:
+            self._activity = activity
+            try:
+                self._judge()
+                while not failed.done():
+                    since_s = self._asked_s if self._answer is not None else loop.time()
+                    left_s = since_s + self._limits.vad_s - loop.time()
+                    if left_s <= 0:
+                        raise DeadlineExceededError("voice activity was not judged in time")
+                    await asyncio.wait([failed], timeout=left_s)
+                failed.result()
+            finally:
+                self._activity = None
+                if self._answer is not None:
+                    self._answer.cancel()
+                self.audio.forget(self.audio.end_sample)  # an ended session is found by the collector, some time
 
     @property
-    def _unjudged_samples(self) -> int:
-        """That wait for voice activity."""
-        silent = sum(end - max(start, self._judged) for start, end in self._silences)
-        return self.audio.end_sample - self._judged - silent
+    def _silent_samples(self) -> int:
+        """Of those that were not judged, what need not be."""
+        return sum(end - max(start, self._judged) for start, end in self._silences)
 
-    async def _tell_silence(self) -> bool:
+    def _has_told_silence(self) -> bool:
         """Tell the next frames if they are of a long silence; False if they have to be judged."""
         while self._silences and self._silences[0][1] - self._judged < FRAME_SAMPLES:
             self._silences.popleft()
@@ -140,26 +151,52 @@ class Listening:
             return False
         frames = (self._silences[0][1] - self._judged) // FRAME_SAMPLES
         self._tell([0.0] * min(frames, _SILENT_FRAMES))
-        self._forget()
-        await asyncio.sleep(0)
         return True
 
-    async def _judge(self, activity: VoiceActivity, watch: Watch) -> None:
-        if await self._tell_silence():
-            return
-        start = self._judged
-        end = (
-            min(self.audio.end_sample, self._silences[0][0] + FRAME_SAMPLES)
-            if self._silences
-            else self.audio.end_sample
-        )
+    def _judge(self) -> None:
+        """Ask about the next frames, unless an answer is waited for; each answer asks about those that follow."""
+        while self._activity is not None and self._answer is None:
+            if self.audio.end_sample - self._judged < FRAME_SAMPLES:
+                return
+            if self._silences and self._has_told_silence():
+                asyncio.get_running_loop().call_soon(self._judge)
+                return
+            try:
+                self._answer = asyncio.ensure_future(self._activity.judge(self._next_frames()))
+            except StepAudioError as error:
+                self._fail(error)
+                return
+            if not self._answer.done():
+                self._asked_s = asyncio.get_running_loop().time()
+                self._answer.add_done_callback(self._answered)
+                return
+            self._take(self._answer)
+
+    def _next_frames(self) -> Samples:
+        start, end = self._judged, self.audio.end_sample
+        if self._silences:
+            end = min(end, self._silences[0][0] + FRAME_SAMPLES)
         frames = min((end - start) // FRAME_SAMPLES, self._limits.vad_batch_frames)
-        try:
-            with watch:
-                probabilities = await activity.judge(self.audio.read(start, start + frames * FRAME_SAMPLES))
-        except TimeoutError as error:
-            raise DeadlineExceededError("voice activity was not judged in time") from error
-        self._tell(probabilities)
+        return self.audio.read(start, start + frames * FRAME_SAMPLES)
+
+    def _answered(self, answer: "asyncio.Future[tuple[float, ...]]") -> None:
+        self._take(answer)
+        self._judge()
+
+    def _take(self, answer: "asyncio.Future[tuple[float, ...]]") -> None:
+        self._answer = None
+        if answer.cancelled() or self._activity is None:
+            return
+        error = answer.exception()
+        if error is None:
+            self._tell(answer.result())
+            return
+        self._fail(error)
+
+    def _fail(self, error: BaseException) -> None:
+        self._activity = None
+        if self._failed is not None and not self._failed.done():
+            self._failed.set_exception(error)
 
     def _tell(self, probabilities: Sequence[float]) -> None:
         for probability in probabilities:
@@ -170,6 +207,7 @@ class Listening:
             self._told(self._judged, probability)
             self._release()
         self.cause_s = None
+        self._forget()
 
     def _release(self) -> None:
         while self._behind and self._behind[0][0] - self._judged < FRAME_SAMPLES:

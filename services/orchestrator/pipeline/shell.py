@@ -17,6 +17,7 @@ from dataclasses import replace
 from enum import StrEnum
 
 from services.orchestrator.conversation import events as ev
+from services.orchestrator.conversation.effects import Effect
 from services.orchestrator.conversation.options import EndpointingMode, Options
 from services.orchestrator.conversation.outputs import Refused
 from services.orchestrator.pipeline.acting import Acting
@@ -109,6 +110,7 @@ class Session:
         )
         self._ending = Ending()
         self._opening: Opening | None = None
+        self._saved = core.epoch, core.released_sample
         self._told_s = 0.0
         self._touched_s = 0.0
         self._is_token_confirmed = False
@@ -316,23 +318,29 @@ class Session:
             self._is_stepping = False
 
     def _step(self, event: ev.Event, message_number: int) -> None:
-        self._told_s = max(self._told_s, event.at_s)
         if event.at_s < self._told_s:
             event = replace(event, at_s=self._told_s)
-        before = self._core.epoch, self._core.released_sample
+        self._told_s = event.at_s
         effects = self._core.step(event)
+        if effects or not isinstance(event, ev.VoiceFrame):  # most frames have none, and there are many
+            self._carry_out(event, effects, message_number)
+        if self._listening.follows:
+            self._acting.settle(self._core.settled_sample)
+        if self._is_closing and self._core.has_ended:
+            self.end(Fate.OVER, self._closing_error)
+
+    def _carry_out(self, event: ev.Event, effects: tuple[Effect, ...], message_number: int) -> None:
         if isinstance(event, ev.Resumed) and self._opening is not None:
             self._open_stream(self._opening)
         for effect in effects:
             self._acting.act(effect, message_number)
-        self._acting.settle(self._core.settled_sample)
-        if (self._core.epoch, self._core.released_sample) != before:
+        reached = self._core.epoch, self._core.released_sample
+        if reached != self._saved:
+            self._saved = reached
             self._keeping.save_progress(self.progress)
         if isinstance(event, ev.OptionsChanged):
             self._options_changed()
             self._keeping.save_options(self._core.options)
-        if self._is_closing and self._core.has_ended:
-            self.end(Fate.OVER, self._closing_error)
 
     def _frame(self, end_sample: int, probability: float) -> None:
         self.tell(ev.VoiceFrame(self._shared.clock(), end_sample, probability))

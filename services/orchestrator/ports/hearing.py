@@ -1,5 +1,6 @@
 """Finding speech in audio, frame by frame, for many sessions at once; and judging whether a turn is complete."""
 
+from collections.abc import Awaitable
 from typing import Final, Protocol
 
 from services.orchestrator.ports.rooms import Samples
@@ -11,8 +12,8 @@ FRAME_SAMPLES: Final = 512
 class VoiceActivity(Protocol):
     """One stream of audio. Frames of many streams may be judged in one pass, off the event loop."""
 
-    async def judge(self, samples: Samples) -> tuple[float, ...]:
-        """How likely each frame is speech, 0 to 1.
+    def judge(self, samples: Samples) -> Awaitable[tuple[float, ...]]:
+        """How likely each frame is speech, 0 to 1; asked at once, answered to who awaits it.
 
         Args:
             samples: whole frames of 512 samples at 16 kHz that follow the earlier ones.

@@ -27,6 +27,8 @@ MAX_RATE_HZ: Final = 48_000
 OPUS_RATES_HZ: Final = (8000, 12_000, 16_000, 24_000, 48_000)
 OPUS_PACKETS_MS: Final = (10, 20, 40, 60)
 _FULL_SCALE: Final = np.float32(32_768.0)
+_UNIT: Final = np.float32(1 / 32_768)
+_PCM16: Final = np.dtype("<i2")
 
 
 class AudioEncoding(StrEnum):
@@ -153,7 +155,7 @@ class _SampleDecoder:
         """Give the samples of a chunk."""
         self.count(data)
         if self._encoding is AudioEncoding.PCM16:
-            return np.frombuffer(data, "<i2").astype(np.float32) / _FULL_SCALE
+            return np.frombuffer(data, _PCM16) * _UNIT
         if self._encoding is AudioEncoding.FLOAT32:
             samples = np.frombuffer(data, "<f4")
             if not np.isfinite(samples).all():

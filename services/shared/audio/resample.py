@@ -7,12 +7,17 @@ their greatest common divisor, output n stands at input time n * from / to:
     input      |--|--|--|--|--|--|--|--|--|--|--|
     output 0   [=====taps=====]                       phase 0
     output 1         [=====taps=====]                 phase 1, start moved by floor(from / to)
+    group      [========span========]                 a few outputs after one another: one product with a matrix
+
+Outputs are computed in groups, each always by the same product of a row and a matrix: so an output's last digit depends
+on no cut of the input, and a group costs little more than its first output alone.
 
 Decides nothing about audio; holds no state but the one it hands out.
 Source: torchaudio.functional.resample (sinc_interp_hann, lowpass_filter_width 6, rolloff 0.99).
 """
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
@@ -25,7 +30,11 @@ from services.shared.errors import InvalidOptionError
 
 _ZERO_CROSSINGS: Final = 6
 _ROLLOFF: Final = 0.99
-_BLOCK_SAMPLES: Final = 2048
+_GROUP_OUTPUTS: Final = 32
+"""Of one product, about: more of them multiply more zeros, fewer call more often."""
+_SHORT_ROUND: Final = 8
+"""Groups after which the phases come again: whole rounds of so few cost less than another call for a part of one."""
+_BLOCK_SAMPLES: Final = 8192
 """Outputs computed at once, or all phases where they are more: bounds the memory of long audio."""
 
 
@@ -33,17 +42,16 @@ _BLOCK_SAMPLES: Final = 2048
 class _Filter:
     """The polyphase filter of a reduced pair of rates: `step` inputs for `phases` outputs.
 
-    Its rows are the phases in turn, over and over up to about a block, so that the filters of successive outputs are
-    successive rows and need no gathering.
+    A round is the fewest whole groups after which the phases come again.
     """
 
     step: int
     phases: int
+    taps: int
     width: int
+    """Of the taps, those before an output's own time."""
     kernel: NDArray[np.float32]
-    """[rows, taps]"""
-    starts: NDArray[np.int64]
-    """[rows] first input sample of each row's output, `width` before its own time."""
+    """[groups of a round, span, outputs of a group]: what each input of a group's span gives to each output."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +103,7 @@ class Resampler:
     def skip_silence(self, count: int, state: ResamplerState) -> tuple[Samples, ResamplerState]:
         """Take `count` zeros: the same as `push`, but long silence costs next to nothing."""
         design = self._filter
-        ringing = design.kernel.shape[1]
+        ringing = design.taps
         if count <= 2 * ringing:
             return self.push(np.zeros(count, np.float32), state, final=False)
         head, state = self.push(np.zeros(ringing, np.float32), state, final=False)
@@ -118,10 +126,9 @@ class Resampler:
         design = self._filter
         buffer = np.concatenate([state.tail, samples.astype(np.float32, copy=False)])
         buffer_end = state.tail_start + len(buffer)
-        taps = design.kernel.shape[1]
         if final:
             end = -(-buffer_end * design.phases // design.step)
-            buffer = np.pad(buffer, (0, taps))
+            buffer = np.pad(buffer, (0, design.taps))
         else:
             end = _complete_outputs(design, buffer_end)
         end = max(end, state.produced)
@@ -168,38 +175,64 @@ def _make_filter(from_hz: int, to_hz: int) -> _Filter:
     time = np.clip(time * cutoff, -_ZERO_CROSSINGS, _ZERO_CROSSINGS)
     window = np.cos(time * np.pi / _ZERO_CROSSINGS / 2) ** 2
     kernel = np.sinc(time) * window * (cutoff / step)
-    turns = max(_BLOCK_SAMPLES // phases, 1)
-    starts = np.arange(turns)[:, None] * step + (offset - width)  # [turns, phases]
-    return _Filter(step, phases, width, np.tile(kernel.astype(np.float32), (turns, 1)), starts.reshape(-1))
+    return _grouped(step, phases, width, kernel.astype(np.float32))
+
+
+def _grouped(step: int, phases: int, width: int, filters: NDArray[np.float32]) -> _Filter:
+    """Lay the filters of all phases, [phases, taps], out in groups."""
+    taps = filters.shape[1]
+    size = max(size for size in range(1, _GROUP_OUTPUTS + 1) if size % phases == 0 or phases % size == 0)
+    groups = max(phases // size, 1)
+    first = np.arange(groups * size).reshape(groups, size) * step // phases - width  # inputs of each output
+    span = int((first[:, -1] - first[:, 0]).max()) + taps
+    kernel = np.zeros((groups, span, size), np.float32)
+    for group, place in np.ndindex(groups, size):
+        begin = first[group, place] - first[group, 0]
+        kernel[group, begin : begin + taps, place] = filters[(group * size + place) % phases]
+    return _Filter(step, phases, taps, width, kernel)
 
 
 def _start_of(design: _Filter, output: int) -> int:
     """Absolute index of the first input that an output needs."""
-    block, phase = divmod(output, design.phases)
-    return block * design.step + int(design.starts[phase])
+    return output * design.step // design.phases - design.width
 
 
 def _complete_outputs(design: _Filter, input_end: int) -> int:
     """How many outputs have all their taps before `input_end`."""
-    reach = input_end - design.kernel.shape[1] + design.width  # floor(n * step / phases) must not exceed this
+    reach = input_end - design.taps + design.width  # floor(n * step / phases) must not exceed this
     return max(0, ((reach + 1) * design.phases - 1) // design.step + 1)
 
 
 def _filtered(design: _Filter, buffer: Samples, buffer_start: int, outputs: range) -> Samples:
     """Evaluate a range of outputs on input samples whose first has the absolute index `buffer_start`."""
-    result = np.empty(len(outputs), np.float32)
     if len(outputs) == 0:
-        return result
-    rows, taps = design.kernel.shape
-    # Every stretch of `taps` samples as a row, without copying: numpy's own sliding_window_view costs as much as all
+        return np.empty(0, np.float32)
+    groups, span, size = design.kernel.shape
+    first, end = outputs.start // size, -(-outputs.stop // size)
+    if groups <= _SHORT_ROUND:
+        first, end = first - first % groups, end + -end % groups
+    starts = np.arange(first, end) * (size * design.step) // design.phases - (design.width + buffer_start)
+    # The first and the last groups may have outputs that are not asked for, on inputs that are not here.
+    before = max(-int(starts[0]), 0)
+    after = max(int(starts[-1]) + span - len(buffer), 0)
+    padded = np.concatenate([np.zeros(before, np.float32), buffer, np.zeros(after, np.float32)])
+    # Every stretch of `span` samples as a row, without copying: numpy's own sliding_window_view costs as much as all
     # the rest for a chunk of 20 ms.
-    windows: Samples = np.ndarray((len(buffer) - taps + 1, taps), np.float32, buffer, 0, (4, 4))
-    done = 0
-    while done < len(outputs):
-        block, phase = divmod(outputs.start + done, design.phases)
-        count = min(len(outputs) - done, rows - phase)
-        start = design.starts[phase : phase + count] + (block * design.step - buffer_start)
-        kernel = design.kernel[phase : phase + count]
-        result[done : done + count] = np.einsum("nk,nk->n", windows[start], kernel)
-        done += count
-    return result
+    windows: Samples = np.ndarray((len(padded) - span + 1, span), np.float32, padded, 0, (4, 4))
+    result = np.empty((end - first, size), np.float32)
+    for begin, stop in _stretches(first, end, design.kernel.shape[0], size):
+        kernel = design.kernel[begin % groups :][: stop - begin]
+        rows = windows[starts[begin - first : stop - first] + before].reshape(-1, len(kernel), 1, span)
+        result[begin - first : stop - first] = np.matmul(rows, kernel).reshape(-1, size)
+    return result.reshape(-1)[outputs.start - first * size : outputs.stop - first * size]
+
+
+def _stretches(first: int, end: int, groups: int, size: int) -> Iterator[tuple[int, int]]:
+    """Cut a row of groups into the end of a round, whole rounds, and the beginning of one."""
+    most = max(_BLOCK_SAMPLES // (groups * size), 1) * groups
+    while first < end:
+        to_round = groups - first % groups
+        whole = (end - first) // groups * groups
+        stop = min(first + to_round, end) if to_round < groups or not whole else first + min(whole, most)
+        yield first, stop
+        first = stop

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from services.orchestrator.adapters import silero
 from services.orchestrator.adapters.silero import GATHER_S, SileroDetector
 from services.orchestrator.adapters.silero_network import Memory, SileroNetwork
 from services.orchestrator.ports.hearing import FRAME_SAMPLES, VoiceActivityDetector
@@ -257,7 +258,8 @@ def test_waiting_frames_of_all_streams_share_a_pass(gated: Make) -> None:
 
 
 @pytest.mark.integration
-def test_frames_that_come_during_a_rest_share_the_next_pass() -> None:
+def test_frames_that_come_during_a_rest_share_the_next_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(silero, "GATHER_S", 1000.0)  # whenever they come on a busy machine, it is soon after
     resting, rested = threading.Event(), threading.Event()
     gate = Gate()
     gate.open.set()
@@ -270,9 +272,9 @@ def test_frames_that_come_during_a_rest_share_the_next_pass() -> None:
 
     async def run() -> None:
         await _judge(detector, noise(0, 1))
-        await asyncio.to_thread(resting.wait, 20)
+        assert not resting.is_set(), "nobody has come yet"
         later = [asyncio.ensure_future(_judge(detector, noise(seed, 1))) for seed in range(5)]
-        await asyncio.sleep(0)
+        assert await asyncio.to_thread(resting.wait, 20)
         assert gate.batches == [1], "the thread rests"
         rested.set()
         await asyncio.gather(*later)
@@ -289,14 +291,26 @@ def test_frames_that_come_during_a_rest_share_the_next_pass() -> None:
 def test_frames_that_wait_already_are_judged_without_a_rest(gated: Make) -> None:
     detector, gate = gated()
     gate.open.set()
+    asyncio.run(_judge(detector, noise(0, 20)))
+    assert len(gate.batches) == 20
+    assert gate.rests == 0
+
+
+@pytest.mark.integration
+def test_after_a_pass_that_was_shared_the_thread_rests_at_once(gated: Make) -> None:
+    detector, gate = gated()
 
     async def run() -> None:
-        await _judge(detector, noise(0, 20))
-        await asyncio.to_thread(gate.rested.wait, 20)
+        first = asyncio.ensure_future(_judge(detector, noise(0, 1)))
+        await asyncio.to_thread(gate.entered.wait, 20)
+        others = [asyncio.ensure_future(_judge(detector, noise(seed, 1))) for seed in range(3)]
+        await asyncio.sleep(0)
+        gate.open.set()
+        await asyncio.gather(first, *others)
+        assert await asyncio.to_thread(gate.rested.wait, 20)
 
     asyncio.run(run())
-    assert len(gate.batches) == 20
-    assert gate.rests == 1
+    assert gate.batches == [1, 3]
 
 
 @pytest.mark.integration

@@ -1,7 +1,5 @@
 """What stops a reply, and what was heard of it then."""
 
-from dataclasses import replace
-
 import pytest
 
 from services.orchestrator.conversation import Past
@@ -315,7 +313,7 @@ def test_another_replica_ends_the_turn_that_was_under_way_with_what_was_saved() 
 
 def test_states_are_values_that_can_be_gone_back_to() -> None:
     talk = replying()
-    before = replace(talk.state)
+    before = talk.state
     interrupt(talk)
     assert talk.state != before
     talk.state = before

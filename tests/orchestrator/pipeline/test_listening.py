@@ -12,10 +12,16 @@ from services.orchestrator.pipeline.limits import PipelineLimits
 from services.orchestrator.pipeline.listening import Listening
 from services.orchestrator.pipeline.utterances import SpokenUtterance
 from services.orchestrator.ports.hearing import FRAME_SAMPLES
-from services.orchestrator.ports.rooms import Work
-from services.shared.errors import CancelledRequestError, InvalidInputError, OverloadedError, RoomUnavailableError
+from services.orchestrator.ports.rooms import Samples, Work
+from services.shared.errors import (
+    CancelledRequestError,
+    DeadlineExceededError,
+    InvalidInputError,
+    OverloadedError,
+    RoomUnavailableError,
+)
 from tests.fakes.clock import run
-from tests.fakes.hearing import ScriptedDetector
+from tests.fakes.hearing import FakeActivity, ScriptedDetector
 from tests.fakes.rooms import PACED, FakeRooms, Fault, tokens_of
 from tests.orchestrator.pipeline.house import loop_time
 
@@ -152,6 +158,7 @@ def test_a_gap_of_any_length_is_told_as_silence_frame_by_frame_and_little_of_it_
         heard.hear(RAMP[:100_000], heard.end_sample)
         await asyncio.sleep(1)
         heard.hear(RAMP[:100_000], heard.end_sample)
+        await asyncio.sleep(1)
         assert (heard.end_sample - heard.audio.first_sample) / 16 < LIMITS.idle_hearing_ms + 7_000
         task.cancel()
         await asyncio.wait([task])
@@ -275,5 +282,54 @@ def test_what_was_heard_is_let_go_when_listening_ends() -> None:
         task.cancel()
         await asyncio.wait([task])
         assert heard.audio.first_sample == heard.audio.end_sample == 5000
+
+    run(main())
+
+
+class RefusingDetector(ScriptedDetector):
+    """Judges so many calls and refuses those that follow."""
+
+    def __init__(self, calls: int) -> None:
+        super().__init__()
+        self._calls = calls
+
+    def open(self) -> FakeActivity:
+        activity = super().open()
+        judge = activity.judge
+
+        def refusing(samples: Samples) -> "asyncio.Future[tuple[float, ...]]":
+            self._calls -= 1
+            if self._calls < 0:
+                raise OverloadedError("too much waits")
+            return judge(samples)
+
+        activity.judge = refusing  # type: ignore[method-assign]  # this one stream's
+        return activity
+
+
+def test_a_refusal_of_voice_activity_ends_listening_and_nothing_is_asked_after_it() -> None:
+    async def main() -> None:
+        heard, frames = listening(RefusingDetector(calls=2))
+        task = asyncio.ensure_future(heard.run())
+        for place in range(6):
+            heard.hear(RAMP[:FRAME_SAMPLES], FRAME_SAMPLES * place)
+            await asyncio.sleep(0.1)
+        with pytest.raises(OverloadedError):
+            await task
+        assert len(frames) == 2
+
+    run(main())
+
+
+def test_an_answer_that_takes_too_long_ends_listening_at_its_limit() -> None:
+    async def main() -> None:
+        heard, frames = listening(ScriptedDetector(delay_s=100.0), limits=PipelineLimits(vad_s=5.0))
+        task = asyncio.ensure_future(heard.run())
+        await asyncio.sleep(3)
+        heard.hear(RAMP[:FRAME_SAMPLES], 0)
+        await asyncio.wait([task])
+        assert isinstance(task.exception(), DeadlineExceededError)
+        assert loop_time() == pytest.approx(8.0)
+        assert not frames
 
     run(main())
