@@ -58,6 +58,12 @@ class House:
     limits: PipelineLimits
 
 
+def nothing_is_left(place: House) -> None:
+    """Hold that no room works and no session is open."""
+    assert place.rooms.live == {}
+    assert place.sessions.open_sessions == 0
+
+
 @asynccontextmanager
 async def house(
     paces: Paces = INSTANT,
