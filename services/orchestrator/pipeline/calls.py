@@ -3,11 +3,13 @@
     written ─> which function ─> words to what the schema says ─> the schema ─> ToolCallMade, perhaps with a problem
 
 A schema is a caller's, and is checked on the loop that carries the audio: so a check takes a bounded number of steps,
-follows no reference out of the schema and runs no regular expression (`pattern` is for the model to read). What is
-within the bounds but cannot be checked is a call with a problem.
+follows no reference out of the schema and runs no regular expression: `pattern` and `patternProperties` are for the
+model to read, and what depends on them is not checked. What is within the bounds but cannot be checked is a call with
+a problem.
 """
 
 import json
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, Final
@@ -22,7 +24,8 @@ from services.orchestrator.ports.rooms import FunctionCall
 
 MAX_STEPS: Final = 2_000
 """Of one check: milliseconds."""
-_NOT_RUN: Final = ("pattern", "patternProperties", "$dynamicRef")
+_NOT_RUN: Final = ("pattern", "patternProperties", "unevaluatedProperties", "$dynamicRef")
+"""The third would run the second's regular expressions, of its own schema and of those beside it."""
 _KNOWN_SCHEMAS: Final = 256
 _TRUTHS: Final = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
 
@@ -43,7 +46,7 @@ def schema_problem(parameters_json: str) -> str:
             return "it is no JSON Schema of an object"
         if any(not reference.startswith("#") for reference in _references(schema)):
             return "it refers to another document"
-        Draft202012Validator.check_schema(schema)
+        Draft202012Validator.check_schema(schema, format_checker=None)  # formats are regular expressions to compile
         for _ in _Check(parameters_json).errors({}):
             pass  # that nothing is too little is no fault; that the check ends is what counts
     except SchemaError as error:
@@ -91,8 +94,9 @@ class _Check:
     def __init__(self, parameters_json: str) -> None:
         self.schema: dict[str, Json] = json.loads(parameters_json)
         self._steps = 0
+        own = {"additionalProperties": _no_other_properties, "uniqueItems": _all_different}
         keywords = {
-            name: self._counted(keyword)
+            name: self._counted(own.get(name, keyword))
             for name, keyword in Draft202012Validator.VALIDATORS.items()
             if name not in _NOT_RUN
         }
@@ -119,6 +123,26 @@ class _Check:
             yield from keyword(validator, value, instance, schema) or ()
 
         return counted
+
+
+def _no_other_properties(validator: Json, value: Json, instance: Json, schema: Json) -> Iterator[ValidationError]:
+    """See `additionalProperties`; where patterns say which other names there may be, any may be."""
+    if "patternProperties" not in schema:
+        yield from Draft202012Validator.VALIDATORS["additionalProperties"](validator, value, instance, schema) or ()
+
+
+def _all_different(validator: Json, value: Json, instance: Json, schema: Json) -> Iterator[ValidationError]:
+    """See `uniqueItems`, in the time that writing the items takes: the library compares each with each."""
+    if value and isinstance(instance, list):
+        same = json.loads(json.dumps(instance), parse_float=_as_written_whole)
+        if len({json.dumps(item, sort_keys=True) for item in same}) < len(instance):
+            yield ValidationError("its items are not all different")
+
+
+def _as_written_whole(number: str) -> float | int:
+    """1.0 and 1 are the same number of JSON."""
+    value = float(number)
+    return int(value) if value.is_integer() else value
 
 
 @lru_cache(_KNOWN_SCHEMAS)
@@ -152,7 +176,8 @@ def _value(text: str, wanted: Json) -> Json:
         if wanted == "integer":
             return int(text)
         if wanted == "number":
-            return float(text)
+            number = float(text)
+            return number if math.isfinite(number) else text  # JSON has no other
     except ValueError:
         return text
     return _TRUTHS.get(text.lower(), text) if wanted == "boolean" else text
