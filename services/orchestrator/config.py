@@ -82,7 +82,9 @@ class OrchestratorSettings(BaseSettings):
         target_sessions: that a replica should have; more replicas are started above.
     """
 
-    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="ignore")
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, frozen=True, extra="ignore", hide_input_in_errors=True
+    )  # a fault of one value would quote the others, secrets among them
 
     tokenizer_address: str = Field(min_length=3)
     lm_address: str = Field(min_length=3)

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import traceback
 from pathlib import Path
 
 import pytest
@@ -36,6 +37,14 @@ def test_addresses_and_defaults_are_read(environment: Environment) -> None:
 
 def test_the_stores_password_is_not_shown(environment: Environment) -> None:
     assert "secret" not in repr(read_settings())
+
+
+def test_what_is_refused_quotes_no_secret_of_the_others(environment: Environment) -> None:
+    environment.setenv("STEPAUDIO_PAGE_KEY", "hunter2")
+    environment.delenv("STEPAUDIO_LM_ADDRESS")
+    with pytest.raises(InvalidOptionError) as caught:
+        read_settings()
+    assert "hunter2" not in "".join(traceback.format_exception(caught.value))
 
 
 @pytest.mark.parametrize(
