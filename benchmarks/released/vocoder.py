@@ -87,10 +87,13 @@ def full_size_config() -> VocoderConfig:
 def full_size_vocoder(
     *, audio_s: float = 10.0, prompt_s: float = 3.0, dtype: torch.dtype = torch.float32, seed: int = 0
 ) -> FullSize:
-    """Random full-size weights and an utterance of `audio_s` with a prompt of `prompt_s`.
+    """Random full-size weights, an utterance and its prompt.
 
     Args:
+        audio_s: length of the utterance.
+        prompt_s: of the prompt.
         dtype: of the fast flow; the plain one stays float32.
+        seed: of the weights.
     """
     config = full_size_config()
     generator = torch.Generator().manual_seed(seed)
