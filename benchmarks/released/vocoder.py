@@ -225,13 +225,13 @@ def _solve(s: State, flow: FlowConfig, state: Tensor, given: tuple[Tensor, Tenso
     mu, speaker, condition = (torch.cat([part, torch.zeros_like(part)]) for part in given)
     times, lengths = euler_grid(flow.time_schedule)
     for time, length in zip(times, lengths, strict=True):
-        both = _estimate(s, flow, torch.cat([state, state]), mask, (mu, speaker, condition), time.expand(2))
+        both = _estimate(s, flow, torch.cat([state, state]), mask, (mu, speaker, condition), time=time.expand(2))
         state = state + length * ((1 + flow.guidance) * both[:1] - flow.guidance * both[1:])
     return state
 
 
 def _estimate(
-    s: State, flow: FlowConfig, x: Tensor, mask: Tensor, given: tuple[Tensor, Tensor, Tensor], time: Tensor
+    s: State, flow: FlowConfig, x: Tensor, mask: Tensor, given: tuple[Tensor, Tensor, Tensor], *, time: Tensor
 ) -> Tensor:
     root = "decoder.estimator"
     mu, speaker, condition = given

@@ -29,4 +29,4 @@ def test_every_command_that_takes_a_server_works_with_one(system: LiveSystem, tm
     agreed = ("--speaker", "Somebody", "--consent-record", "kept by the test")
     stepaudio(system, "clone", QUESTION, "Hello.", "-o", cloned, "--clip-text", "What sound does it make?", *agreed)
     for file in (reply, said, cloned):
-        assert sf.info(file).duration > 0.2
+        assert sf.info(file).frames > 0, file.name
