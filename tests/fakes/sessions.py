@@ -27,7 +27,6 @@ class FakeStream(Stream):
         heard: pieces of audio with their positions.
         told: events with the numbers of their messages.
         refused: errors with the numbers of their messages.
-        touched: messages that were neither.
         ends_with_input: whether the end of the user's input ends the conversation.
     """
 
@@ -48,7 +47,6 @@ class FakeStream(Stream):
         self.heard: list[tuple[Samples, int]] = []
         self.told: list[tuple[Event, int]] = []
         self.refused: list[tuple[StepAudioError, int]] = []
-        self.touched = 0
         self.ends_with_input = True
         self.attached = True
         self._options = opening.options
@@ -113,8 +111,7 @@ class FakeStream(Stream):
                 self.emit(SessionUpdated(options))
 
     def touch(self) -> None:
-        """See `Stream`."""
-        self.touched += 1
+        """See `Stream`; nothing is noted."""
 
     def refuse(self, error: StepAudioError, *, message_number: int = 0) -> None:
         """See `Stream`."""
