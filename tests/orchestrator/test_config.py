@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from services.orchestrator.config import Listen, OrchestratorSettings, read_settings, read_tenants
+from services.orchestrator.config import Listen, OrchestratorSettings, page_key, read_settings, read_tenants
 from services.shared.errors import InvalidOptionError
 
 pytestmark = pytest.mark.unit
@@ -91,6 +91,21 @@ def test_nobody_is_let_in_from_outside_without_credentials(environment: Environm
     credentials.write_text("{}")
     environment.setenv("STEPAUDIO_CREDENTIALS", str(credentials))
     assert not read_settings().api.is_loopback
+
+
+def test_replicas_of_the_same_settings_sign_page_tokens_alike(environment: Environment, tmp_path: Path) -> None:
+    credentials = tmp_path / "credentials.json"
+    credentials.write_text("{}")
+    environment.setenv("STEPAUDIO_CREDENTIALS", str(credentials))
+    environment.setenv("STEPAUDIO_MAX_REPLICAS", "10")
+    key = page_key(read_settings())
+    assert page_key(read_settings()) == key
+    credentials.write_text('{"tokens": {}}')
+    other = page_key(read_settings())
+    environment.setenv("STEPAUDIO_REDIS_URL", "redis://:another@store:6379")
+    assert len({key, other, page_key(read_settings())}) == 3
+    environment.setenv("STEPAUDIO_PAGE_KEY", "given")
+    assert page_key(read_settings()) == b"given"
 
 
 def test_a_certificate_needs_its_key(environment: Environment, tmp_path: Path) -> None:
