@@ -27,7 +27,7 @@ from services.orchestrator.ingress.limits import LONGEST_TEXT, checked_text, ref
 from services.orchestrator.ingress.opening import ROLES
 from services.orchestrator.ingress.options import Offer, merge_generation, merge_voice
 from services.orchestrator.ingress.synthesis import Synthesis, Task
-from services.orchestrator.ingress.tools import call_message, read_exchange_part, read_tools
+from services.orchestrator.ingress.tools import call_message, check_schemas, read_exchange_part, read_tools
 from services.orchestrator.pipeline.calls import checked_call
 from services.orchestrator.pipeline.limits import PipelineLimits
 from services.orchestrator.pipeline.voices import VoiceBook
@@ -173,6 +173,7 @@ class SpeechService(speech_pb2_grpc.SpeechServiceServicer):
         self, request: speech_pb2.ChatRequest, context: Context
     ) -> None:
         """Give the agent's next message."""
+        await check_schemas(request.tools)
         tools = _client_tools(request.tools)
         fields = Fields(request.generation, "generation")
         generation = merge_generation(self._offer.defaults.generation, fields, self._offer)

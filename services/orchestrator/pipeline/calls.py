@@ -2,10 +2,10 @@
 
     written ─> which function ─> words to what the schema says ─> the schema ─> ToolCallMade, perhaps with a problem
 
-A schema is a caller's, and is checked on the loop that carries the audio: so a check takes a bounded number of steps,
-follows no reference out of the schema and runs no regular expression: `pattern` and `patternProperties` are for the
-model to read, and what depends on them is not checked. What is within the bounds but cannot be checked is a call with
-a problem.
+A schema is a caller's, and calls are held to it on the loop that carries the audio: so a check takes a bounded number
+of steps, follows no reference out of the schema and runs no regular expression. `pattern` and `patternProperties` are
+for the model to read, and what depends on them is not checked. What is within the bounds but cannot be checked is a
+call with a problem.
 """
 
 import json
@@ -24,6 +24,8 @@ from services.orchestrator.ports.rooms import FunctionCall
 
 MAX_STEPS: Final = 2_000
 """Of one check: milliseconds."""
+MAX_PARTS: Final = 1_000
+"""Objects and lists of a schema: whether they are JSON Schema takes a fifth of a millisecond each."""
 _NOT_RUN: Final = ("pattern", "patternProperties", "unevaluatedProperties", "$dynamicRef")
 """The third would run the second's regular expressions, of its own schema and of those beside it."""
 _KNOWN_SCHEMAS: Final = 256
@@ -36,14 +38,20 @@ class TooManyStepsError(Exception):
     """A check was given up."""
 
 
+@lru_cache(_KNOWN_SCHEMAS)
 def schema_problem(parameters_json: str) -> str:
-    """What is wrong with the schema of a function's parameters; empty where nothing is."""
+    """What is wrong with the schema of a function's parameters; empty where nothing is.
+
+    For a schema that is not known yet this takes too long for the loop that carries the audio: ask in a thread first.
+    """
     if not parameters_json:
         return ""
     try:
         schema = json.loads(parameters_json)
         if not isinstance(schema, dict) or schema.get("type", "object") != "object":
             return "it is no JSON Schema of an object"
+        if _parts(schema) > MAX_PARTS:
+            return f"it has more than {MAX_PARTS} objects and lists"
         if any(not reference.startswith("#") for reference in _references(schema)):
             return "it refers to another document"
         Draft202012Validator.check_schema(schema, format_checker=None)  # formats are regular expressions to compile
@@ -148,6 +156,12 @@ def _as_written_whole(number: str) -> float | int:
 @lru_cache(_KNOWN_SCHEMAS)
 def _check(parameters_json: str) -> _Check:
     return _Check(parameters_json)
+
+
+def _parts(schema: Json) -> int:
+    """Objects and lists, at any depth."""
+    inside = schema.values() if isinstance(schema, dict) else schema if isinstance(schema, list) else ()
+    return isinstance(schema, dict | list) + sum(map(_parts, inside))
 
 
 def _references(schema: Json) -> Iterator[str]:

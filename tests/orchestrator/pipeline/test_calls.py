@@ -91,6 +91,12 @@ def test_a_check_that_takes_too_many_steps_is_given_up(schema: dict[str, object]
     assert check(schema, {"a": [-1] * 1000})[1]
 
 
+def test_a_schema_of_too_many_parts_is_refused_before_it_is_looked_into() -> None:
+    most = {"allOf": [{}] * 998}
+    assert schema_problem(json.dumps(most)) == ""
+    assert schema_problem(json.dumps({"allOf": [{}] * 999})) == "it has more than 1000 objects and lists"
+
+
 def test_a_function_that_takes_nothing_is_given_nothing() -> None:
     tool = Tool("f", "A function.")
     assert checked_call(FunctionCall("f", "{}"), [tool])[1] == ""
