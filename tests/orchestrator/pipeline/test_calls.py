@@ -92,7 +92,7 @@ def test_a_check_that_takes_too_many_steps_is_given_up(schema: dict[str, object]
 
 
 def test_a_schema_of_too_many_parts_is_refused_before_it_is_looked_into() -> None:
-    most = {"allOf": [{}] * 998}
+    most: dict[str, list[object]] = {"allOf": [{}] * 998}
     assert schema_problem(json.dumps(most)) == ""
     assert schema_problem(json.dumps({"allOf": [{}] * 999})) == "it has more than 1000 objects and lists"
 
