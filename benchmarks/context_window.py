@@ -8,13 +8,12 @@ is the orchestrator's window. Counts of tokens are exact, so nothing here depend
 """
 
 import argparse
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
 
-from benchmarks.report import table
+from benchmarks.report import table, write_json
 from services.orchestrator.conversation.options import ContextOptions, GenerationOptions, Options, Tool
 from services.orchestrator.conversation.record import Role
 from services.orchestrator.pipeline.limits import PipelineLimits
@@ -85,9 +84,7 @@ def main() -> None:
         for f in figures
     ]
     print(table(("budget", "dropped", "found in the prompt before", "tokens of a prompt", "of them read anew"), rows))
-    if arguments.json:
-        arguments.json.parent.mkdir(parents=True, exist_ok=True)
-        arguments.json.write_text(json.dumps([asdict(f) for f in figures], indent=2), encoding="utf-8")
+    write_json(arguments.json, [asdict(f) for f in figures])
 
 
 def measured(chat: Counting, budget: int, policy: str, read: Read) -> Figures:

@@ -10,14 +10,13 @@ side: same sessions, same chunks, same costs.
 """
 
 import argparse
-import json
 import random
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Final
 
-from benchmarks.report import percentile, table
+from benchmarks.report import percentile, table, write_json
 from services.shared.triton.context import RequestContext
 
 BATCH: Final = 8
@@ -107,9 +106,7 @@ def main() -> None:
         for f in figures
     ]
     print(table(("sessions", "order", "underruns in 100 replies", "first chunk p50 ms", "p95 ms"), rows))
-    if arguments.json:
-        arguments.json.parent.mkdir(parents=True, exist_ok=True)
-        arguments.json.write_text(json.dumps([asdict(f) for f in figures], indent=2), encoding="utf-8")
+    write_json(arguments.json, [asdict(f) for f in figures])
 
 
 def measured(sessions: int, name: str, length_s: float) -> Figures:

@@ -32,7 +32,7 @@ from pathlib import Path
 from typing import Final
 
 from benchmarks.dictation import dictating_repository
-from benchmarks.report import machine, percentile, table
+from benchmarks.report import machine, percentile, table, write_json
 from benchmarks.wire import HEARD_RATE_HZ, PARTS, SEED, SILENCE, Manner, Place, RoomByRoom, Wait, ask
 from services.local.record import read_record
 from services.local.settings import LocalSettings
@@ -87,7 +87,7 @@ def main() -> None:
             reply: {way: [asdict(wait) for wait in waits] for way, waits in ways.items()}
             for reply, ways in results.items()
         }
-        arguments.json.write_text(json.dumps(found, indent=1) + "\n")
+        write_json(arguments.json, found)
 
 
 def read_questions(count: int) -> list[Samples]:

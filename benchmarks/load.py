@@ -14,7 +14,6 @@ machine was able to at all.
 
 import argparse
 import asyncio
-import json
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,7 +21,7 @@ from typing import Final
 
 import numpy as np
 
-from benchmarks.report import machine, percentile, table
+from benchmarks.report import machine, percentile, table, write_json
 from benchmarks.stub_clients import FRAME_S, Manner, ServerProcess, Told, callers, server_process
 
 CONVERSATION_S: Final = 60.0
@@ -61,7 +60,7 @@ def main() -> None:
             "loop_lag_s": loop_lag_s,
             "errors": told.errors,
         }
-        arguments.json.write_text(json.dumps(found) + "\n")
+        write_json(arguments.json, found)
 
 
 async def measure(sessions: int, seconds: float) -> tuple[Told, Memory, list[float]]:

@@ -20,7 +20,7 @@ import torch
 
 from benchmarks.nano.figures import wilson, word_errors, words
 from benchmarks.nano.judges import at_16k, recognisers
-from benchmarks.report import machine, table
+from benchmarks.report import machine, table, write_json
 from services.offline.pipeline import Answer, ChatOptions, OfflinePipeline
 from services.offline.settings import NANO_CHECKPOINTS
 from services.offline.speaking import Speech, SpeechOptions
@@ -98,7 +98,7 @@ def main() -> None:
         print("\nThe spoken replies were not judged: install the extra `judge`.")
     if arguments.json is not None:
         content = {"outcomes": [asdict(o) for o in outcomes], "cpu_rtf": room_rtf(times)}
-        arguments.json.write_text(json.dumps(content, indent=1, ensure_ascii=False), encoding="utf-8")
+        write_json(arguments.json, content)
 
 
 def questions() -> list[dict[str, Any]]:

@@ -154,11 +154,11 @@ def vocoder_cases(size: str, config: VocoderConfig, flow: Flow, hift: HiFT, fold
     for frames in WINDOWS_FRAMES:
         inputs = modules.flow_inputs(flow, 1, frames, generator)
         for spec, module in of_flow:
-            yield graph_case(size, spec, f"{frames} frames", module, inputs, folder)
+            yield graph_case(size, spec, f"{frames} frames", module, inputs, folder=folder)
     for frames in WAVE_FRAMES:
         inputs = modules.hift_inputs(hift, frames, generator)
         for spec, module in of_hift:
-            yield graph_case(size, spec, f"{frames} frames", module, inputs, folder)
+            yield graph_case(size, spec, f"{frames} frames", module, inputs, folder=folder)
 
 
 def encoder_cases(size: str, encoder: SanmEncoder, folder: Path) -> Iterator[Case]:
@@ -167,11 +167,11 @@ def encoder_cases(size: str, encoder: SanmEncoder, folder: Path) -> Iterator[Cas
     spec = tokenizer_graphs.linguistic_encoder(encoder.config)
     for chunks in CHUNKS:
         inputs = encoder_inputs(encoder, chunks, generator, hidden=0)
-        yield graph_case(size, spec, f"{chunks * 240} ms", LinguisticEncoderGraph(encoder), inputs, folder)
+        yield graph_case(size, spec, f"{chunks * 240} ms", LinguisticEncoderGraph(encoder), inputs, folder=folder)
 
 
 def graph_case(
-    size: str, spec: GraphSpec, length: str, module: nn.Module, made: Mapping[str, Tensor], folder: Path
+    size: str, spec: GraphSpec, length: str, module: nn.Module, made: Mapping[str, Tensor], *, folder: Path
 ) -> Case:
     """A graph beside its module; all outputs are compared, as one row of numbers."""
     inputs = {name: made[name] for name in spec.inputs}

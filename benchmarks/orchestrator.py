@@ -12,7 +12,6 @@ See stub_server.py for what stands behind the server, and stub_clients.py for wh
 
 import argparse
 import asyncio
-import json
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,7 +19,7 @@ from pathlib import Path
 from typing import Final
 
 from benchmarks.processor import processor_s
-from benchmarks.report import machine, percentile, table
+from benchmarks.report import machine, percentile, table, write_json
 from benchmarks.stub_clients import Manner, ServerProcess, callers, server_process
 
 SETTLE_S: Final = 4.0
@@ -61,7 +60,7 @@ def main() -> None:
     print(table(("turns", "median ms", "95 %", "99 %", "largest", "errors"), [(len(waits_s), *figures, errors)]))
     if arguments.json:
         found = {f"{sessions} {kind}": values for (sessions, kind), values in costs.items()}
-        arguments.json.write_text(json.dumps({"cost_us": found, "first_request_s": waits_s}, indent=1) + "\n")
+        write_json(arguments.json, {"cost_us": found, "first_request_s": waits_s})
 
 
 async def measure_costs(plan: Plan) -> Costs:

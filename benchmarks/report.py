@@ -1,5 +1,6 @@
 """What every benchmark shares: the line about the machine, a Markdown table, and timing by turns."""
 
+import json
 import math
 import os
 import platform
@@ -28,6 +29,13 @@ def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     """A Markdown table."""
     lines = [header, ["---"] * len(header), *rows]
     return "\n".join("| " + " | ".join(str(cell) for cell in line) + " |" for line in lines)
+
+
+def write_json(path: Path | None, value: object) -> None:
+    """Write figures to a file, whose folder is made; no path writes nothing."""
+    if path is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def percentile(values: Sequence[float], share: float) -> float:

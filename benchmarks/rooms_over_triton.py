@@ -9,7 +9,6 @@ second is the steadier. Every stream of the vocoder has its own tokens and seed,
 
 import argparse
 import asyncio
-import json
 import os
 import statistics
 import tempfile
@@ -20,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.report import machine, table
+from benchmarks.report import machine, table, write_json
 from services.local.processes import session_memory_bytes
 from services.local.settings import LocalSettings
 from services.local.system import LocalSystem, Server
@@ -69,8 +68,7 @@ def main() -> None:
             rows = asyncio.run(measure(system, settings, rounds))
         finally:
             system.stop()
-    if options.json:
-        options.json.write_text(json.dumps([dict(zip(HEADER, row, strict=True)) for row in rows], indent=1) + "\n")
+    write_json(options.json, [dict(zip(HEADER, row, strict=True)) for row in rows])
 
 
 async def measure(system: LocalSystem, settings: LocalSettings, rounds: int) -> list[tuple[str, ...]]:

@@ -10,7 +10,6 @@
 
 import argparse
 import asyncio
-import json
 import time
 from collections.abc import Callable
 from contextlib import closing
@@ -21,7 +20,7 @@ from typing import Final
 import numpy as np
 import uvloop
 
-from benchmarks.report import machine, percentile, table
+from benchmarks.report import machine, percentile, table, write_json
 from services.orchestrator.adapters.silero import SileroDetector
 from services.orchestrator.adapters.silero_network import Memory, SileroNetwork
 from services.orchestrator.ports.hearing import FRAME_SAMPLES, VoiceActivityDetector
@@ -67,7 +66,7 @@ def main() -> None:
     print(table(("frames in a pass", "microseconds a frame"), [(b, f"{us:.0f}") for b, us in frame_us.items()]))
     if arguments.json:
         shares = {name: [heard.core for heard in rounds] for name, rounds in found.items()}
-        arguments.json.write_text(json.dumps({"sessions": sessions, "core": shares, "frame_us": frame_us}) + "\n")
+        write_json(arguments.json, {"sessions": sessions, "core": shares, "frame_us": frame_us})
 
 
 async def listen(detector: VoiceActivityDetector, sessions: int, window_s: float) -> Heard:

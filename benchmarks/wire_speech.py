@@ -24,7 +24,7 @@ import torch
 
 from benchmarks.nano.figures import error_rate, rate, word_errors
 from benchmarks.nano.judges import Recogniser, at_16k, recognisers
-from benchmarks.report import machine, table
+from benchmarks.report import machine, table, write_json
 from benchmarks.wire import HEARD_RATE_HZ, REPLY_RATE_HZ, SEED, Manner, Place, ask
 from services.local.record import read_record
 from services.local.settings import LocalSettings
@@ -99,8 +99,7 @@ def main() -> None:
             system.stop()
     found += offline(settings.checkpoints, clips, judge)
     print(f"\njudge: {name}\n\n{report(found)}")
-    if arguments.json:
-        arguments.json.write_text(json.dumps([asdict(spoken) for spoken in found], indent=1) + "\n")
+    write_json(arguments.json, [asdict(spoken) for spoken in found])
 
 
 def plain_questions() -> list[Path]:

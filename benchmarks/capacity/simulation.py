@@ -290,7 +290,7 @@ def simulate(
     rooms = Rooms(env, deployment, seen)
     for number in range(conversations):
         chance = random.Random(f"{seed} {number}")
-        env.process(_converse(env, rooms, habits, draw, chance, seen, warm_up_s))
+        env.process(_converse(env, rooms, habits, draw, chance, seen=seen, warm_up_s=warm_up_s))
         if deployment.frame_s:
             env.process(_carry(env, rooms, deployment.frame_s))
     env.run(warm_up_s)
@@ -309,6 +309,7 @@ def _converse(
     habits: Habits,
     draw: Turns,
     chance: random.Random,
+    *,
     seen: Seen,
     warm_up_s: float,
 ) -> Process:

@@ -32,7 +32,7 @@ from typing import Any, Final
 from benchmarks.orchestrator import cost_us as wire_cost_us
 from benchmarks.peers.figures import Overhead, above, cost_us, evenness, overheads, ratios
 from benchmarks.peers.scene import SILENCE_MS, Turn
-from benchmarks.report import machine, percentile, table
+from benchmarks.report import machine, percentile, table, write_json
 from benchmarks.stub_clients import server_process
 from services.local.settings import ROOT
 
@@ -129,8 +129,7 @@ def main() -> None:
     )
     print(turn_table(turns))
     found["turns"] = {kind: [(each.ending_s, each.reply_s) for each in turns[kind]] for kind in KINDS}
-    arguments.json.parent.mkdir(parents=True, exist_ok=True)
-    arguments.json.write_text(json.dumps(found, indent=1) + "\n")
+    write_json(arguments.json, found)
 
 
 def frames(drivers: Drivers, plan: Plan, sessions: int) -> Costs:

@@ -87,10 +87,13 @@ def full_size_config() -> VocoderConfig:
 def full_size_vocoder(
     *, audio_s: float = 10.0, prompt_s: float = 3.0, dtype: torch.dtype = torch.float32, seed: int = 0
 ) -> FullSize:
-    """Random full-size weights and an utterance of `audio_s` with a prompt of `prompt_s`.
+    """Random full-size weights, an utterance and its prompt.
 
     Args:
+        audio_s: length of the utterance.
+        prompt_s: of the prompt.
         dtype: of the fast flow; the plain one stays float32.
+        seed: of the weights.
     """
     config = full_size_config()
     generator = torch.Generator().manual_seed(seed)
@@ -222,13 +225,13 @@ def _solve(s: State, flow: FlowConfig, state: Tensor, given: tuple[Tensor, Tenso
     mu, speaker, condition = (torch.cat([part, torch.zeros_like(part)]) for part in given)
     times, lengths = euler_grid(flow.time_schedule)
     for time, length in zip(times, lengths, strict=True):
-        both = _estimate(s, flow, torch.cat([state, state]), mask, (mu, speaker, condition), time.expand(2))
+        both = _estimate(s, flow, torch.cat([state, state]), mask, (mu, speaker, condition), time=time.expand(2))
         state = state + length * ((1 + flow.guidance) * both[:1] - flow.guidance * both[1:])
     return state
 
 
 def _estimate(
-    s: State, flow: FlowConfig, x: Tensor, mask: Tensor, given: tuple[Tensor, Tensor, Tensor], time: Tensor
+    s: State, flow: FlowConfig, x: Tensor, mask: Tensor, given: tuple[Tensor, Tensor, Tensor], *, time: Tensor
 ) -> Tensor:
     root = "decoder.estimator"
     mu, speaker, condition = given

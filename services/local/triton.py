@@ -174,6 +174,9 @@ def free_ports(count: int) -> list[int]:
 
     A server may take minutes to listen, and may be away until it is started again: a port of the kernel's own range
     would meanwhile go to somebody's connection, or to the very client that tries whether the server is there.
+
+    Raises:
+        RoomUnavailableError: there are not so many.
     """
     found: list[int] = []
     for port in random.sample(_PORTS, len(_PORTS)):

@@ -1,5 +1,6 @@
 """What the environment decides about a replica of the orchestrator (STEPAUDIO_*). Read in composition roots only."""
 
+import hmac
 import json
 from pathlib import Path
 from typing import Final, Literal, NamedTuple
@@ -45,7 +46,8 @@ class OrchestratorSettings(BaseSettings):
         tls_client_authorities: PEM file of the authorities of clients' certificates, which are then required.
         credentials: JSON file {"tokens": {SHA-256 of a token in hex: tenant}, "subjects": {name in a client's
             certificate: tenant}}. Without it everybody is let in, and then only loopback may be listened on.
-        page_key: signs page tokens; replicas beside each other must share it. Empty draws one.
+        page_key: signs page tokens, the same on replicas beside each other. Empty makes one of what they share
+            anyway: the store's URL and the credentials.
         max_sessions: of this replica, those that wait to be resumed included.
         max_tenant_sessions: of one tenant on this replica.
         max_tenant_calls: other calls of one tenant at once.
@@ -82,7 +84,9 @@ class OrchestratorSettings(BaseSettings):
         target_sessions: that a replica should have; more replicas are started above.
     """
 
-    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="ignore")
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, frozen=True, extra="ignore", hide_input_in_errors=True
+    )  # a fault of one value would quote the others, secrets among them
 
     tokenizer_address: str = Field(min_length=3)
     lm_address: str = Field(min_length=3)
@@ -175,6 +179,22 @@ def read_tenants(path: Path | None) -> Tenants:
     return Tenants(required=True, token_digests=tokens, subjects=subjects)
 
 
+def page_key(settings: OrchestratorSettings) -> bytes:
+    """What signs page tokens: the setting, or made of secrets that every replica of these settings has.
+
+    Raises:
+        InvalidOptionError: the file of credentials cannot be read.
+    """
+    given = settings.page_key.get_secret_value()
+    if given:
+        return given.encode()
+    try:
+        credentials = b"" if settings.credentials is None else settings.credentials.read_bytes()
+    except OSError as error:
+        raise _invalid("credentials", f"{settings.credentials} cannot be read: {type(error).__name__}") from error
+    return hmac.digest(b"page tokens", settings.redis_url.get_secret_value().encode() + credentials, "sha256")
+
+
 def _names(path: Path, table: object) -> dict[str, str]:
     if not isinstance(table, dict) or not all(isinstance(name, str) and name for name in table.values()):
         raise _invalid("credentials", f"{path} must map each token and subject to the name of a tenant")
@@ -197,8 +217,6 @@ def _check(settings: OrchestratorSettings) -> None:
         raise _invalid("checkpoints", f"{settings.checkpoints} is not a folder")
     if settings.credentials is None and not api.is_loopback:
         raise _invalid("credentials", f"{api.host} is open to others, and without credentials everybody is let in")
-    if settings.max_replicas > 1 and not settings.page_key.get_secret_value():
-        raise _invalid("page_key", "several replicas must share one; draw 32 random bytes and write them in hex")
     if settings.max_replicas < settings.min_replicas:
         raise _invalid("max_replicas", f"must be at least STEPAUDIO_MIN_REPLICAS, {settings.min_replicas}")
 

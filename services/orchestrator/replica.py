@@ -34,7 +34,7 @@ from services.orchestrator.adapters.telemetry import MeasuredSessionStore, Telem
 from services.orchestrator.adapters.tools.registry import open_tools, read_registry
 from services.orchestrator.adapters.triton.checkpoint import Checkpoint, read_checkpoint
 from services.orchestrator.adapters.triton.connect import RoomAddresses, connect_rooms
-from services.orchestrator.config import OrchestratorSettings, read_tenants
+from services.orchestrator.config import OrchestratorSettings, page_key, read_tenants
 from services.orchestrator.conversation.options import (
     SERVED_TURN_TAKING,
     GenerationOptions,
@@ -77,7 +77,6 @@ _SERVICE: Final = "stepaudio-orchestrator"
 _LOOP_PERIOD_S: Final = 0.25
 _VOICE_LIFETIME_S: Final = 90 * 86_400.0
 _CALLS_GRACE_S: Final = 5.0
-_PAGE_KEY_BYTES: Final = 32
 
 
 class Replica:
@@ -264,8 +263,7 @@ def _services(
     kept_voices: VoiceStore,
 ) -> Services:
     offer = _offer(settings, checkpoint, shared.tools)
-    page_key = settings.page_key.get_secret_value().encode() or secrets.token_bytes(_PAGE_KEY_BYTES)
-    pages = PageTokens(page_key, time.time)
+    pages = PageTokens(page_key(settings), time.time)
     return Services(
         conversation=ConversationService(
             sessions,

@@ -46,6 +46,7 @@ def with_graph(linguistic: LinguisticEncoder, folder: str | Path, settings: Grap
 
     Args:
         linguistic: loaded from `folder`, in float32 on the graph's device.
+        folder: of the checkpoint.
         settings: where `python -m services.tokenizer.engine`, or its `.build`, put what runs, and on what it runs.
 
     Raises:

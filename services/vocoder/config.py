@@ -223,7 +223,7 @@ class _Node:
         return tuple(tuple(row) for row in value)
 
     def only(self, key: str, allowed: Sequence[object], default: object) -> object:
-        """A setting that changes the network: anything but the implemented values is refused."""
+        """A setting that changes the network. Raises CheckpointError for anything but the implemented values."""
         value = self._value(key, default)
         if value not in allowed:
             raise CheckpointError(

@@ -103,6 +103,7 @@ def with_graphs(flow: Flow, hift: HiFT, folder: str | Path, settings: GraphSetti
 
     Args:
         flow, hift: loaded from `folder`, in float32 on the graphs' device.
+        folder: of the checkpoint.
         settings: where `python -m services.vocoder.engine`, or its `.build`, put what runs, and on what it runs.
 
     Raises:
@@ -120,6 +121,8 @@ def by_sessions(
     """The same flow and HiFT by sessions of their graphs.
 
     Args:
+        flow, hift: whose other parts stay as they are.
+        config: of the vocoder.
         opened: gives the session of each graph.
     """
     return (

@@ -130,7 +130,10 @@ def load_vocoder(
     """Load a vocoder folder: `cosyvoice.yaml`, `flow.pt`, `hift.pt`, `campplus.onnx`.
 
     Args:
+        folder: the vocoder's.
+        device: where the networks compute.
         dtype: of the flow's networks; bfloat16 is what the release runs. HiFT always runs in float32.
+        stream_settings: how a stream is cut; the usual ones if left out.
         graphs: run the networks as exported graphs, which are float32; by torch if left out.
 
     Raises:

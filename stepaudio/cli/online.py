@@ -142,7 +142,7 @@ async def clone(
 
 
 async def transcribe(server: Server, recording: Path) -> None:
-    """Write down a recording, a line for each utterance as soon as it is final. Raises as `ask`."""
+    """Write down a recording, a line for each final utterance. Raises as `ask`, and EmptyAudioError without speech."""
     speech = read_speech(recording, DEFAULT_INPUT_RATE_HZ)
     config = speech_pb2.TranscribeConfig(partial_transcripts=True)
     has_words = False

@@ -20,7 +20,7 @@ class ServerSettings(BaseSettings):
         certificate_file, key_file: PEM of the client's certificate and key, for mTLS.
     """
 
-    model_config = SettingsConfigDict(env_prefix="STEPAUDIO_", frozen=True)
+    model_config = SettingsConfigDict(env_prefix="STEPAUDIO_", frozen=True, hide_input_in_errors=True)
 
     server: str | None = None
     token: SecretStr | None = None

@@ -27,7 +27,6 @@ class FakeStream(Stream):
         heard: pieces of audio with their positions.
         told: events with the numbers of their messages.
         refused: errors with the numbers of their messages.
-        touched: messages that were neither.
         ends_with_input: whether the end of the user's input ends the conversation.
     """
 
@@ -36,8 +35,8 @@ class FakeStream(Stream):
         tenant: str,
         session_id: str,
         formats: StreamFormats,
-        options: Options,
         opening: StreamOpened,
+        *,
         sequence: int,
         age_ms: int,
     ) -> None:
@@ -48,10 +47,9 @@ class FakeStream(Stream):
         self.heard: list[tuple[Samples, int]] = []
         self.told: list[tuple[Event, int]] = []
         self.refused: list[tuple[StepAudioError, int]] = []
-        self.touched = 0
         self.ends_with_input = True
         self.attached = True
-        self._options = options
+        self._options = opening.options
         self._sequence = sequence
         self._input_end = opening.next_input_sample
         self._has_ended = False
@@ -113,8 +111,7 @@ class FakeStream(Stream):
                 self.emit(SessionUpdated(options))
 
     def touch(self) -> None:
-        """See `Stream`."""
-        self.touched += 1
+        """See `Stream`; nothing is noted."""
 
     def refuse(self, error: StepAudioError, *, message_number: int = 0) -> None:
         """See `Stream`."""
@@ -166,16 +163,15 @@ class FakeSessions(Sessions):
         self.started.append(request)
         self._refuse()
         opening = StreamOpened("token-1", resumed=False, next_input_sample=0, options=request.options)
-        return self._open(request.tenant, f"session-{len(self.streams)}", request.formats, request.options, opening, 0)
+        return self._open(request.tenant, f"session-{len(self.streams)}", request.formats, opening, sequence=0)
 
     async def resume(self, request: ResumeRequest) -> Stream:
         """See `Sessions`."""
         self.resumed.append(request)
         self._refuse()
         opening = StreamOpened("token-2", resumed=True, next_input_sample=self.resume_at, options=self._options)
-        return self._open(
-            request.tenant, request.session_id, self.formats, self._options, opening, request.received_sequence
-        )
+        sequence = request.received_sequence
+        return self._open(request.tenant, request.session_id, self.formats, opening, sequence=sequence)
 
     def detach(self, stream: Stream) -> None:
         """See `Sessions`."""
@@ -195,14 +191,8 @@ class FakeSessions(Sessions):
             raise refusal
 
     def _open(
-        self,
-        tenant: str,
-        session_id: str,
-        formats: StreamFormats,
-        options: Options,
-        opening: StreamOpened,
-        sequence: int,
+        self, tenant: str, session_id: str, formats: StreamFormats, opening: StreamOpened, *, sequence: int
     ) -> Stream:
         age_ms = self.resume_age_ms if opening.resumed else 0
-        self.streams.append(FakeStream(tenant, session_id, formats, options, opening, sequence, age_ms))
+        self.streams.append(FakeStream(tenant, session_id, formats, opening, sequence=sequence, age_ms=age_ms))
         return self.streams[-1]

@@ -2,11 +2,12 @@
 
 import hashlib
 import json
+import traceback
 from pathlib import Path
 
 import pytest
 
-from services.orchestrator.config import Listen, OrchestratorSettings, read_settings, read_tenants
+from services.orchestrator.config import Listen, OrchestratorSettings, page_key, read_settings, read_tenants
 from services.shared.errors import InvalidOptionError
 
 pytestmark = pytest.mark.unit
@@ -36,6 +37,14 @@ def test_addresses_and_defaults_are_read(environment: Environment) -> None:
 
 def test_the_stores_password_is_not_shown(environment: Environment) -> None:
     assert "secret" not in repr(read_settings())
+
+
+def test_what_is_refused_quotes_no_secret_of_the_others(environment: Environment) -> None:
+    environment.setenv("STEPAUDIO_PAGE_KEY", "hunter2")
+    environment.delenv("STEPAUDIO_LM_ADDRESS")
+    with pytest.raises(InvalidOptionError) as caught:
+        read_settings()
+    assert "hunter2" not in "".join(traceback.format_exception(caught.value))
 
 
 @pytest.mark.parametrize(
@@ -82,6 +91,21 @@ def test_nobody_is_let_in_from_outside_without_credentials(environment: Environm
     credentials.write_text("{}")
     environment.setenv("STEPAUDIO_CREDENTIALS", str(credentials))
     assert not read_settings().api.is_loopback
+
+
+def test_replicas_of_the_same_settings_sign_page_tokens_alike(environment: Environment, tmp_path: Path) -> None:
+    credentials = tmp_path / "credentials.json"
+    credentials.write_text("{}")
+    environment.setenv("STEPAUDIO_CREDENTIALS", str(credentials))
+    environment.setenv("STEPAUDIO_MAX_REPLICAS", "10")
+    key = page_key(read_settings())
+    assert page_key(read_settings()) == key
+    credentials.write_text('{"tokens": {}}')
+    other = page_key(read_settings())
+    environment.setenv("STEPAUDIO_REDIS_URL", "redis://:another@store:6379")
+    assert len({key, other, page_key(read_settings())}) == 3
+    environment.setenv("STEPAUDIO_PAGE_KEY", "given")
+    assert page_key(read_settings()) == b"given"
 
 
 def test_a_certificate_needs_its_key(environment: Environment, tmp_path: Path) -> None:

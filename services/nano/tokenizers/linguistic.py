@@ -13,16 +13,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from services.nano.tokenizers.phones import LABELS_A_ROW, phone_logits, share_right
 from services.nano.training.augment import Heard
 from services.nano.training.batches import CLASSES, HeardSpeech, label_matrix
-from services.nano.training.loop import SCORE, Figures
+from services.nano.training.loop import Figures
 from services.shared.nn.features import FBANK_MELS
 from services.tokenizer.paraformer.config import FEATURE_DIM, EncoderConfig
 from services.tokenizer.paraformer.frontend import OnlineFrontEnd
 from services.tokenizer.paraformer.sanm import MEMORY_ROWS, NEW_ROWS, OVERLAP_ROWS, Masks, SanmEncoder, SanmLayer
 
 SIZES: Final = EncoderConfig(output_size=144, attention_heads=4, linear_units=512, num_blocks=5)
-LABELS_A_ROW: Final = 2
 _LABEL_STEP_S: Final = 0.03
 _NOISE: Final = 0.15
 _SMOOTHING: Final = 0.05
@@ -73,16 +73,11 @@ class LinguisticTask:
     def judge(self) -> Figures:
         """Share of right labels on held-out clips, all and without silence."""
         features, labels = self._batch(self._speech.judged)
-        found = self._phones(encode_packed(self.encoder, features)).argmax(2)
-        sounding = labels > 0
-        right = (found == labels).float()
-        return {SCORE: float(right.mean()), "sounding": float(right[sounding].mean())}
+        return share_right(self._phones(encode_packed(self.encoder, features)), labels)
 
     def _phones(self, rows: Tensor) -> Tensor:
         """[B, R, D] -> [B, 2R, classes]."""
-        logits: Tensor = self.helpers.get_submodule("phones")(rows)
-        out: Tensor = logits.unflatten(2, (LABELS_A_ROW, CLASSES)).flatten(1, 2)
-        return out
+        return phone_logits(self.helpers.get_submodule("phones"), rows)
 
     def _batch(self, batch: Sequence[Heard]) -> tuple[Tensor, Tensor]:
         """Features [B, R, 560] and labels [B, 2R], R a multiple of 4."""

@@ -14,16 +14,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from services.nano.tokenizers.phones import LABELS_A_ROW, phone_logits, share_right
 from services.nano.training.augment import Heard
 from services.nano.training.autograd import half_precision
 from services.nano.training.batches import CLASSES, HeardSpeech, label_matrix
-from services.nano.training.loop import SCORE, Figures
+from services.nano.training.loop import Figures
 from services.shared.nn.features import WHISPER_MELS, whisper_log_mel
 
 CHANNELS: Final = 144
 BLOCKS: Final = 5
 ROW_SIZE: Final = 24
-LABELS_A_ROW: Final = 2
 _KERNEL: Final = 7
 _LABEL_STEP_S: Final = 0.02
 _NOISE: Final = 0.15
@@ -113,15 +113,11 @@ class SemanticTask:
     def judge(self) -> Figures:
         """Share of right labels on held-out clips, all and without silence."""
         log_mel, labels = _batch(self._speech.judged)
-        found = self._phones(self.encoder(log_mel)).argmax(2)
-        right, sounding = (found == labels).float(), labels > 0
-        return {SCORE: float(right.mean()), "sounding": float(right[sounding].mean())}
+        return share_right(self._phones(self.encoder(log_mel)), labels)
 
     def _phones(self, rows: Tensor) -> Tensor:
         """[B, R, 24] -> [B, 2R, classes]."""
-        logits: Tensor = self.helpers.get_submodule("phones")(rows)
-        out: Tensor = logits.unflatten(2, (LABELS_A_ROW, CLASSES)).flatten(1, 2)
-        return out
+        return phone_logits(self.helpers.get_submodule("phones"), rows)
 
 
 def _batch(batch: Sequence[Heard]) -> tuple[Tensor, Tensor]:

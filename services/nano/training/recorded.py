@@ -17,7 +17,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from services.nano.phones import LABELS
-from services.nano.plan import Kind
 from services.nano.speech import Recording, read_recordings
 from services.shared.audio.files import read_audio
 from services.shared.audio.resample import resample
@@ -77,11 +76,6 @@ def read_clips(work: Path) -> list[Clip]:
     path = folder / _SAMPLES_FILE
     samples = np.memmap(path, np.int16, mode="r") if path.exists() and path.stat().st_size else np.zeros(0, np.int16)
     return [_clip(recording, samples, *spans[recording.identity]) for recording in recordings]
-
-
-def of_kinds(clips: Sequence[Clip], *kinds: Kind, judged: bool) -> list[Clip]:
-    """Clips of these kinds, of the part that is trained on or of the part that is judged."""
-    return [clip for clip in clips if clip.recording.kind in kinds and clip.is_judged is judged]
 
 
 def _clip(recording: Recording, samples: NDArray[np.int16], start: int, count: int) -> Clip:

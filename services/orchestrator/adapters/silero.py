@@ -142,7 +142,7 @@ class SileroDetector:
         self._thread.join(_CLOSING_S)
 
     def submit(self, stream: SileroActivity, job: _Job) -> None:
-        """Put a call's frames behind those of the stream's earlier calls."""
+        """Put a call's frames behind those of the stream's earlier calls. Raises as `VoiceActivity.judge`."""
         with self._changed:
             if stream.closed or self._stopping:
                 raise CancelledRequestError("the stream of audio is closed")

@@ -14,6 +14,7 @@ from services.orchestrator.ingress.conversation_stream import ConversationStream
 from services.orchestrator.ingress.limits import checked_session_id
 from services.orchestrator.ingress.messages import Profile
 from services.orchestrator.ingress.opening import Retention, first_message, read_resume, read_start
+from services.orchestrator.ingress.tools import check_schemas
 from services.orchestrator.pipeline.session import Stream
 from services.orchestrator.pipeline.sessions import Sessions
 from services.orchestrator.pipeline.voices import VoiceBook
@@ -75,6 +76,7 @@ class ConversationService(conversation_pb2_grpc.ConversationServiceServicer):
     async def _open(self, first: Request, trace: str) -> Stream:
         tenant = caller().tenant
         if first.HasField("start"):
+            await check_schemas(first.start.options.tools.tools)
             start = read_start(first.start, tenant, self._profile.offer, self._retention)
             return await self._sessions.start(replace(start, traceparent=trace))
         positions = await self._reply_positions(tenant, first.resume)

@@ -31,7 +31,7 @@ from services.orchestrator.ingress.limits import (
 from services.orchestrator.ingress.messages import EventWriter, Profile
 from services.orchestrator.ingress.opening import check_size, read_playback
 from services.orchestrator.ingress.options import merge
-from services.orchestrator.ingress.tools import read_answer
+from services.orchestrator.ingress.tools import check_schemas, read_answer
 from services.orchestrator.pipeline.session import Emitted, Stream, StreamOpened
 from services.orchestrator.pipeline.voices import VoiceBook
 from services.shared.audio.positions import OutputPositions
@@ -229,6 +229,7 @@ class ConversationStream:
 
     async def _update(self, update: conversation_pb2.SessionUpdate) -> None:
         Fields(update, "session_update")
+        await check_schemas(update.options.tools.tools)
         options = merge(self._options, update.options, self._profile.offer, tenant=self._stream.tenant)
         if options.voice.voice_id != self._options.voice.voice_id:
             async with asyncio.timeout(self._patience.voice_s):

@@ -3,15 +3,16 @@
     audio       ▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒                ▒▒▒▒▒▒▒
     frames      judged ─► speech_started        ─► speech_started
     tokenizer   ├─ push ─┼─ push ─┤ finish      ├─ push …
-    lm                             ► transcript
-                                ↑ `silence_ms` after the last speech: speech_stopped
+    lm                    ► so far ► transcript
+                          ↑     ↑ `silence_ms` after the last speech: speech_stopped
+                          `partial_after_ms` after it, once in a pause
 
 One thing happens at a time: while an utterance is written down no audio is read, so that a client which sends a file
 faster than it can be heard is held back by the transport and nothing piles up here.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
 import numpy as np
@@ -39,6 +40,7 @@ class Dictation:
         activity: judges the frames of this stream.
         options: of finding speech.
         silence_ms: that ends an utterance.
+        partial_after_ms: of silence, the words so far are told; None tells no words before an utterance's end.
         positions: the client's samples.
         work: what the rooms are told.
         write: sends one part of the answer.
@@ -51,6 +53,7 @@ class Dictation:
         *,
         options: VoiceActivityOptions,
         silence_ms: int,
+        partial_after_ms: int | None,
         positions: InputPositions,
         work: Work,
         write: Write,
@@ -59,6 +62,7 @@ class Dictation:
         self._activity = activity
         self._options = options
         self._silence_samples = silence_ms * SAMPLES_PER_MS
+        self._partial_after_samples = None if partial_after_ms is None else partial_after_ms * SAMPLES_PER_MS
         self._positions = positions
         self._work = work
         self._write = write
@@ -96,7 +100,7 @@ class Dictation:
 
     async def _judged(self, probability: float) -> None:
         frame = VoiceFrame(0.0, self._ears.end_sample + FRAME_SAMPLES, probability)
-        speaking = self._utterance is not None
+        speaking, silent_before = self._utterance is not None, self._ears.silent_samples
         self._ears = hear(self._ears, frame, self._options, speaking=speaking)
         if not speaking:
             if self._ears.speech_end == frame.end_sample and self._ears.run_first is not None:
@@ -109,6 +113,13 @@ class Dictation:
         is_silent = self._ears.silent_samples >= self._silence_samples
         if is_silent or frame.end_sample - self._first_sample >= MAX_UTTERANCE_MS * SAMPLES_PER_MS:
             await self._end(self._ears.speech_end)
+        elif self._pauses_since(silent_before):
+            await self._tell_so_far()
+
+    def _pauses_since(self, silent_before: int) -> bool:
+        """Whether the newest frame made a silence long enough to tell the words before it."""
+        after = self._partial_after_samples
+        return after is not None and silent_before < after <= self._ears.silent_samples
 
     async def _begin(self, first_sample: int) -> None:
         self._first_sample = max(first_sample, self._floor)
@@ -126,6 +137,14 @@ class Dictation:
             await self._utterance.push(self._kept[: end - self._kept_from])
         self._forget(end)
 
+    async def _tell_so_far(self) -> None:
+        """The speaker pauses: tell the words before the pause, if there are any."""
+        assert self._utterance is not None
+        async with asyncio.timeout(ROOM_S):
+            tokens = await self._utterance.peek()
+        if text := await self._words(tokens):
+            await self._tell(text, self._ears.speech_end, is_final=False)
+
     async def _end(self, end_sample: int) -> None:
         assert self._utterance is not None
         boundary = speech_pb2.SpeechBoundary(sample=self._positions.theirs(end_sample))
@@ -137,13 +156,18 @@ class Dictation:
             tokens = await self._utterance.finish()
         self._utterance = None
         self._floor = self._ears.end_sample
-        text = ""
-        if tokens:
-            async with asyncio.timeout(ROOM_S):
-                text = await self._rooms.chat.transcribe(tokens, self._work)
+        await self._tell(await self._words(tokens), end_sample, is_final=True)
+
+    async def _words(self, tokens: Sequence[int]) -> str:
+        if not tokens:
+            return ""
+        async with asyncio.timeout(ROOM_S):
+            return await self._rooms.chat.transcribe(tokens, self._work)
+
+    async def _tell(self, text: str, end_sample: int, *, is_final: bool) -> None:
         speech = speech_pb2.TranscribedSpeech(
             text=text,
-            is_final=True,
+            is_final=is_final,
             first_sample=self._positions.theirs(self._first_sample),
             end_sample=self._positions.theirs(end_sample),
         )

@@ -27,7 +27,7 @@ from services.orchestrator.ingress.limits import LONGEST_TEXT, checked_text, ref
 from services.orchestrator.ingress.opening import ROLES
 from services.orchestrator.ingress.options import Offer, merge_generation, merge_voice
 from services.orchestrator.ingress.synthesis import Synthesis, Task
-from services.orchestrator.ingress.tools import call_message, read_exchange_part, read_tools
+from services.orchestrator.ingress.tools import call_message, check_schemas, read_exchange_part, read_tools
 from services.orchestrator.pipeline.calls import checked_call
 from services.orchestrator.pipeline.limits import PipelineLimits
 from services.orchestrator.pipeline.voices import VoiceBook
@@ -41,7 +41,6 @@ from services.shared.errors import (
     InputIdleError,
     InvalidFirstMessageError,
     InvalidInputError,
-    InvalidOptionError,
     NothingToSpeakError,
     SlowConsumerError,
 )
@@ -145,9 +144,6 @@ class SpeechService(speech_pb2_grpc.SpeechServiceServicer):
         config = await self._config(requests)
         format_ = read_format(config.audio, "config.audio")
         fields = Fields(config, "config")
-        if config.partial_transcripts:
-            path = "config.partial_transcripts"
-            raise InvalidOptionError(f"{path} asks for what this server cannot do yet; leave it out", field=path)
         turn_taking = self._offer.defaults.turn_taking
         silence_ms = fields.integer("silence_ms", turn_taking.while_idle.complete_silence_ms, 100, 5000)
         # A clock that runs a second ahead with each chunk: a recording may come in any tempo.
@@ -157,6 +153,7 @@ class SpeechService(speech_pb2_grpc.SpeechServiceServicer):
             self._detector.open(),
             options=turn_taking.voice_activity,
             silence_ms=silence_ms,
+            partial_after_ms=turn_taking.while_idle.pause_ms if config.partial_transcripts else None,
             positions=audio.positions,
             work=Work(traceparent=traceparent(context)),
             write=self._patient(context.write),
@@ -176,6 +173,7 @@ class SpeechService(speech_pb2_grpc.SpeechServiceServicer):
         self, request: speech_pb2.ChatRequest, context: Context
     ) -> None:
         """Give the agent's next message."""
+        await check_schemas(request.tools)
         tools = _client_tools(request.tools)
         fields = Fields(request.generation, "generation")
         generation = merge_generation(self._offer.defaults.generation, fields, self._offer)

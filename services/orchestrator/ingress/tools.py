@@ -4,9 +4,10 @@ Ranges are those of tools.proto. A caller names endpoints and servers that the o
 a name that is not registered and one of another tenant are refused alike.
 """
 
+import asyncio
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Final
 
@@ -47,6 +48,17 @@ OUTCOMES: Final[Mapping[ToolOutcome, tools_pb2.ToolCallOutcome.ValueType]] = Map
     }
 )
 _EXECUTORS: Final[Mapping[str, ToolExecutor]] = MappingProxyType({kind.value: kind for kind in ToolExecutor})
+
+
+async def check_schemas(tools: Sequence[tools_pb2.Tool]) -> None:
+    """Check the schemas of functions in a thread: `read_tools` has to look up what was found, and holds nobody up.
+
+    Args:
+        tools: what came; too many or too much of them is left to be refused.
+    """
+    schemas = {tool.parameters_json for tool in tools if tool.parameters_json}
+    if schemas and len(tools) <= MAX_TOOLS and sum(map(len, schemas)) <= LONGEST_TOOLS_BYTES:
+        await asyncio.to_thread(lambda: [schema_problem(schema) for schema in schemas])
 
 
 def read_tools(tools: tools_pb2.ToolSet, field: str, runner: ToolRunner | None, tenant: str) -> tuple[Tool, ...]:

@@ -2,12 +2,14 @@
 
     written ─> which function ─> words to what the schema says ─> the schema ─> ToolCallMade, perhaps with a problem
 
-A schema is a caller's, and is checked on the loop that carries the audio: so a check takes a bounded number of steps,
-follows no reference out of the schema and runs no regular expression (`pattern` is for the model to read). What is
-within the bounds but cannot be checked is a call with a problem.
+A schema is a caller's, and calls are held to it on the loop that carries the audio: so a check takes a bounded number
+of steps, follows no reference out of the schema and runs no regular expression. `pattern` and `patternProperties` are
+for the model to read, and what depends on them is not checked. What is within the bounds but cannot be checked is a
+call with a problem.
 """
 
 import json
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, Final
@@ -22,7 +24,10 @@ from services.orchestrator.ports.rooms import FunctionCall
 
 MAX_STEPS: Final = 2_000
 """Of one check: milliseconds."""
-_NOT_RUN: Final = ("pattern", "patternProperties", "$dynamicRef")
+MAX_PARTS: Final = 1_000
+"""Objects and lists of a schema: whether they are JSON Schema takes a fifth of a millisecond each."""
+_NOT_RUN: Final = ("pattern", "patternProperties", "unevaluatedProperties", "$dynamicRef")
+"""The third would run the second's regular expressions, of its own schema and of those beside it."""
 _KNOWN_SCHEMAS: Final = 256
 _TRUTHS: Final = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
 
@@ -33,17 +38,23 @@ class TooManyStepsError(Exception):
     """A check was given up."""
 
 
+@lru_cache(_KNOWN_SCHEMAS)
 def schema_problem(parameters_json: str) -> str:
-    """What is wrong with the schema of a function's parameters; empty where nothing is."""
+    """What is wrong with the schema of a function's parameters; empty where nothing is.
+
+    For a schema that is not known yet this takes too long for the loop that carries the audio: ask in a thread first.
+    """
     if not parameters_json:
         return ""
     try:
         schema = json.loads(parameters_json)
         if not isinstance(schema, dict) or schema.get("type", "object") != "object":
             return "it is no JSON Schema of an object"
+        if _parts(schema) > MAX_PARTS:
+            return f"it has more than {MAX_PARTS} objects and lists"
         if any(not reference.startswith("#") for reference in _references(schema)):
             return "it refers to another document"
-        Draft202012Validator.check_schema(schema)
+        Draft202012Validator.check_schema(schema, format_checker=None)  # formats are regular expressions to compile
         for _ in _Check(parameters_json).errors({}):
             pass  # that nothing is too little is no fault; that the check ends is what counts
     except SchemaError as error:
@@ -91,8 +102,9 @@ class _Check:
     def __init__(self, parameters_json: str) -> None:
         self.schema: dict[str, Json] = json.loads(parameters_json)
         self._steps = 0
+        own = {"additionalProperties": _no_other_properties, "uniqueItems": _all_different}
         keywords = {
-            name: self._counted(keyword)
+            name: self._counted(own.get(name, keyword))
             for name, keyword in Draft202012Validator.VALIDATORS.items()
             if name not in _NOT_RUN
         }
@@ -121,9 +133,35 @@ class _Check:
         return counted
 
 
+def _no_other_properties(validator: Json, value: Json, instance: Json, schema: Json) -> Iterator[ValidationError]:
+    """See `additionalProperties`; where patterns say which other names there may be, any may be."""
+    if "patternProperties" not in schema:
+        yield from Draft202012Validator.VALIDATORS["additionalProperties"](validator, value, instance, schema) or ()
+
+
+def _all_different(validator: Json, value: Json, instance: Json, schema: Json) -> Iterator[ValidationError]:
+    """See `uniqueItems`, in the time that writing the items takes: the library compares each with each."""
+    if value and isinstance(instance, list):
+        same = json.loads(json.dumps(instance), parse_float=_as_written_whole)
+        if len({json.dumps(item, sort_keys=True) for item in same}) < len(instance):
+            yield ValidationError("its items are not all different")
+
+
+def _as_written_whole(number: str) -> float | int:
+    """1.0 and 1 are the same number of JSON."""
+    value = float(number)
+    return int(value) if value.is_integer() else value
+
+
 @lru_cache(_KNOWN_SCHEMAS)
 def _check(parameters_json: str) -> _Check:
     return _Check(parameters_json)
+
+
+def _parts(schema: Json) -> int:
+    """Objects and lists, at any depth."""
+    inside = schema.values() if isinstance(schema, dict) else schema if isinstance(schema, list) else ()
+    return isinstance(schema, dict | list) + sum(map(_parts, inside))
 
 
 def _references(schema: Json) -> Iterator[str]:
@@ -152,7 +190,8 @@ def _value(text: str, wanted: Json) -> Json:
         if wanted == "integer":
             return int(text)
         if wanted == "number":
-            return float(text)
+            number = float(text)
+            return number if math.isfinite(number) else text  # JSON has no other
     except ValueError:
         return text
     return _TRUTHS.get(text.lower(), text) if wanted == "boolean" else text

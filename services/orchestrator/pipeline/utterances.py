@@ -59,7 +59,8 @@ class SpokenUtterance:
     """One utterance, from its first sample to its tokens.
 
     Args:
-        first_sample: of its audio, which is read from `audio`.
+        audio: the user's, all of it.
+        first_sample: of the utterance in it.
         tokenizer: the room.
         work: what its requests carry.
         limits: batch and patience.

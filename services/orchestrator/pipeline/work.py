@@ -101,16 +101,6 @@ class SessionWork:
         self._tasks = tasks
         self._calls.use(tasks)
 
-    @property
-    def open_utterances(self) -> int:
-        """Utterances whose audio or tokens are held."""
-        return len(self._utterances)
-
-    @property
-    def open_replies(self) -> int:
-        """Replies under way."""
-        return len(self._replies)
-
     def open_utterance(self, number: int, first_sample: int, audio: InputAudio) -> SpokenUtterance:
         """Begin to tokenize what is spoken from this sample on."""
         utterance = SpokenUtterance(

@@ -17,6 +17,10 @@ class VoiceActivity(Protocol):
 
         Args:
             samples: whole frames of 512 samples at 16 kHz that follow the earlier ones.
+
+        Raises:
+            OverloadedError: more audio of all streams waits than can be judged in time.
+            CancelledRequestError: the stream is closed.
         """
 
     def close(self) -> None:

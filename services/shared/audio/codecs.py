@@ -141,7 +141,7 @@ class _SampleDecoder:
         self._sample_bytes = {AudioEncoding.PCM16: 2, AudioEncoding.FLOAT32: 4}.get(format_.encoding, 1)
 
     def count(self, data: bytes) -> int:
-        """Whole samples in a chunk."""
+        """Whole samples in a chunk. Raises UnreadableAudioError for what is not whole."""
         count, rest = divmod(len(data), self._sample_bytes)
         if rest or not count:
             raise UnreadableAudioError(
@@ -152,7 +152,7 @@ class _SampleDecoder:
         return count
 
     def decode(self, data: bytes) -> Samples:
-        """Give the samples of a chunk."""
+        """Give the samples of a chunk. Raises UnreadableAudioError, NonFiniteAudioError."""
         self.count(data)
         if self._encoding is AudioEncoding.PCM16:
             return np.frombuffer(data, _PCM16) * _UNIT

@@ -45,7 +45,7 @@ class OpusDecoder:
         self._context.thread_count = 1
 
     def count(self, data: bytes) -> int:
-        """Samples of a packet at the stream's rate."""
+        """Samples of a packet at the stream's rate. Raises UnsupportedAudioFormatError, UnreadableAudioError."""
         length_s = packet_s(data)
         if length_s * 1000 not in OPUS_PACKETS_MS:
             raise UnsupportedAudioFormatError(
@@ -56,7 +56,7 @@ class OpusDecoder:
         return int(length_s * self._format_rate_hz)
 
     def decode(self, data: bytes) -> Samples:
-        """Give the samples of a packet at 48 kHz."""
+        """Give the samples of a packet at 48 kHz. Raises as `count`."""
         wanted = self.count(data) * OPUS_RATE_HZ // self._format_rate_hz
         try:
             frames = self._context.decode(av.Packet(data))

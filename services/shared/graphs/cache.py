@@ -137,6 +137,9 @@ def ensure_graphs(cache: Path, room: str, key: str, build: Build) -> GraphFolder
     """The graphs of a key, built if they are absent or damaged.
 
     Args:
+        cache: where graphs are kept.
+        room: whose they are.
+        key: of checkpoint and code.
         build: called at most once, in one process of all that ask for this key at the same time.
 
     Raises:

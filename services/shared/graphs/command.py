@@ -1,7 +1,5 @@
 """The command of a room's engine build: export the graphs of a checkpoint, and say how far each is from torch."""
 
-import argparse
-import logging
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,6 +7,7 @@ import torch
 
 from services.shared.errors import StepAudioError
 from services.shared.graphs.cache import GraphFolder
+from services.shared.graphs.options import command_log, command_parser
 
 
 def run_export(room: str, ensure: Callable[[Path, Path], GraphFolder], arguments: list[str] | None = None) -> int:
@@ -22,14 +21,10 @@ def run_export(room: str, ensure: Callable[[Path, Path], GraphFolder], arguments
     Returns:
         the exit code.
     """
-    parser = argparse.ArgumentParser(prog=f"python -m services.{room}.engine", description=__doc__)
-    parser.add_argument("--checkpoints", type=Path, default=Path("model_repository/checkpoints/nano"))
-    parser.add_argument("--cache", type=Path, default=Path("out/graphs"), help="as STEPAUDIO_GRAPH_CACHE of the rooms")
+    parser = command_parser(f"python -m services.{room}.engine", __doc__)
     parser.add_argument("--threads", type=int, default=1)
     chosen = parser.parse_args(arguments)
-    logging.basicConfig(level=logging.ERROR, format="%(message)s")  # exporters tell of every step and missing package
-    log = logging.getLogger(__name__)
-    log.setLevel(logging.INFO)
+    log = command_log(__name__)
     torch.set_num_threads(chosen.threads)
     try:
         exported = ensure(chosen.checkpoints, chosen.cache)

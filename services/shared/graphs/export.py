@@ -30,6 +30,7 @@ def export_graph(module: nn.Module, spec: GraphSpec, example: Mapping[str, Tenso
 
     Args:
         module: its `forward` takes the inputs of `spec` in order and returns the outputs in order.
+        spec: names and axes of the graph.
         example: an input for each name; free axes must be longer than 1, and differ where their names do.
         path: the file.
 
@@ -67,6 +68,9 @@ def check_parity(
     """Run a graph and its module on the same inputs.
 
     Args:
+        module: which the graph was written from.
+        spec: names and axes of the graph.
+        path: the graph's file.
         samples: inputs by name, of several lengths.
         bound: of the largest difference, relative to the largest value of the module's own results where that is
             above 1.

@@ -4,8 +4,6 @@
 <target>/<graph>/1/<graph>.onnx or .plan      a hard link into the cache where that is possible, else a copy
 """
 
-import argparse
-import logging
 import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
@@ -14,6 +12,7 @@ from pathlib import Path
 from typing import get_args
 
 from services.shared.errors import StepAudioError
+from services.shared.graphs.options import command_log, command_parser
 from services.shared.graphs.plans.command import Workshop, official_workshop
 from services.shared.graphs.plans.keys import Precision
 from services.shared.graphs.plans.port import Bucket
@@ -74,17 +73,13 @@ def _link(source: Path, target: Path) -> None:
 
 def run_repository(room: str, find: Find, arguments: list[str] | None = None) -> int:
     """Run the command; returns the exit code."""
-    parser = argparse.ArgumentParser(prog=f"python -m services.{room}.engine.repository", description=__doc__)
-    parser.add_argument("--checkpoints", type=Path, default=Path("model_repository/checkpoints/nano"))
-    parser.add_argument("--cache", type=Path, default=Path("out/graphs"))
+    parser = command_parser(f"python -m services.{room}.engine.repository", __doc__)
     parser.add_argument("--target", type=Path, required=True)
     parser.add_argument("--backend", choices=get_args(Backend), default="onnxruntime")
     parser.add_argument("--precision", choices=get_args(Precision), default="float16", help="of plans")
     parser.add_argument("--device", default="cpu")
     chosen = parser.parse_args(arguments)
-    logging.basicConfig(level=logging.ERROR, format="%(message)s")  # exporters tell of every step and missing package
-    log = logging.getLogger(__name__)
-    log.setLevel(logging.INFO)
+    log = command_log(__name__)
     try:
         workshop = None
         if chosen.backend == "tensorrt_plan":

@@ -83,6 +83,7 @@ def shape_profiles(spec: GraphSpec, ranges: Mapping[str, AxisRange]) -> dict[str
     """The profile of each input of a graph.
 
     Args:
+        spec: of the graph.
         ranges: of every free axis that its inputs name.
 
     Raises:

@@ -30,6 +30,10 @@ _OPTIONS: Final = (
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.min_reconnect_backoff_ms", 1000),
     ("grpc.max_reconnect_backoff_ms", 1000),
+    # What a host that died without a word leaves unacknowledged is given up after so long, and its connection with it;
+    # the kernel alone would wait a quarter of an hour. Pings of an idle connection are as rare as Triton allows.
+    ("grpc.keepalive_time_ms", 310_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
     # Names are looked up anew, at most so often, whenever a connection is lost.
     ("grpc.dns_min_time_between_resolutions_ms", 2000),
     ("grpc.lb_policy_name", "round_robin"),

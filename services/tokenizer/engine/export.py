@@ -48,6 +48,7 @@ def export_encoder(encoder: SanmEncoder, target: Path) -> dict[str, GraphRecord]
 
     Args:
         encoder: in evaluation mode, in float32 on the CPU.
+        target: the folder.
 
     Returns:
         file name -> how far it is from torch, and its shapes.

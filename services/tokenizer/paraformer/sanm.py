@@ -105,7 +105,8 @@ class SanmEncoder(nn.Module):
         """The network alone: all layers over all windows.
 
         Args:
-            windows: [W, 9, 560] with positions; memory: [layers, 16, 2 * D] of the windows before.
+            windows: [W, 9, 560] with positions.
+            memory: [layers, 16, 2 * D] of the windows before.
             masks: None where every row of every window and memory exists.
 
         Returns:

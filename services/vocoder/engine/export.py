@@ -83,7 +83,9 @@ def export_networks(config: VocoderConfig, flow: Flow, hift: HiFT, target: Path)
     """Write all graphs of these networks into a folder.
 
     Args:
+        config: of the vocoder.
         flow, hift: finished, in float32 on the CPU.
+        target: the folder.
 
     Returns:
         file name -> how far it is from torch, and its shapes.

@@ -16,6 +16,8 @@ def load_flow(folder: str | Path, *, device: str = "cpu", dtype: torch.dtype = t
     """Load the flow of a vocoder folder (`cosyvoice.yaml`, `flow.pt`).
 
     Args:
+        folder: the vocoder's.
+        device: where the networks compute.
         dtype: of the networks; bfloat16 is what the release runs, the Euler state stays float32.
 
     Raises:

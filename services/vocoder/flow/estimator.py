@@ -64,7 +64,9 @@ class Estimator(nn.Module):
         """The share of the conditions in the first convolutions.
 
         Args:
-            mu: [B, 80, T]; speaker: [B, 80]; prompt: [B, 80, T], the prompt mel and zeros after it.
+            mu: [B, 80, T].
+            speaker: [B, 80].
+            prompt: [B, 80, T], the prompt mel and zeros after it.
         """
         fixed = torch.cat([mu, speaker[:, :, None].expand_as(mu), prompt.to(mu.dtype)], dim=1)
         fixed = torch.cat([fixed, torch.zeros_like(fixed)])  # [2B, 240, T]
@@ -92,7 +94,9 @@ class Estimator(nn.Module):
         """Estimate both halves of the guidance.
 
         Args:
-            x: [B, 80, T] the states; conditions: of these utterances; time: one entry of `times`.
+            x: [B, 80, T] the states.
+            conditions: of these utterances.
+            time: one entry of `times`.
 
         Returns:
             [2B, 80, T]: B rows conditional, then B unconditional.

@@ -34,6 +34,7 @@ class FrameWindow:
     """Mel frames [start, end) of an utterance, counted from its first target frame.
 
     Attributes:
+        start, end: of the window.
         first_token: the place in the utterance of the first token that is still known; older ones are forgotten.
     """
 
@@ -151,6 +152,7 @@ class Flow(nn.Module):
 
         Args:
             tokens: [N] codec values so far.
+            voice: that speaks.
             window: the frames to make, `window.end` at most `frame_count(N)`.
             noise: [1, 80, M1 + W] noise of the prompt's and the window's frames.
             steps: from noise to mel; fewer are sooner done and less exact.
@@ -198,7 +200,9 @@ class Flow(nn.Module):
         """Euler steps from noise to mel; the state stays float32 whatever the networks' dtype.
 
         Args:
-            noise: [B, 80, T] float32; mu: [B, 80, T]; speaker: [B, 80].
+            noise: [B, 80, T] float32.
+            mu: [B, 80, T].
+            speaker: [B, 80].
             known: [B, 80, T], the prompt mel and zeros after it.
             count: of the steps.
 
@@ -217,6 +221,7 @@ class Flow(nn.Module):
         """One Euler step under guidance; [B, 80, T] -> [B, 80, T].
 
         Args:
+            state: [B, 80, T] float32.
             conditions, time: as `Estimator.velocity` takes them.
             length: of the step, in time.
         """

@@ -101,6 +101,7 @@ def short_spectrum(source: Tensor, analysis: Tensor, hop: int) -> Tensor:
     Args:
         source: [1, 1, N].
         analysis: [fft_size, fft_size + 2] from `analysis_matrix`.
+        hop: samples from one frame to the next.
 
     Returns:
         [1, fft_size + 2, 1, N / hop + 1] in channels-last memory.

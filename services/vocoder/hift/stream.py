@@ -59,7 +59,9 @@ def push_mel(
     """Add frames and take out the wave that has become certain.
 
     Args:
+        hift: the network.
         mel: [80, F] new frames; F may be 0.
+        state: where the stream stands.
         excitation: the randomness of frames, equal for equal frames.
         final: nothing follows: the rest goes out.
 

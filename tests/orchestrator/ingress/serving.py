@@ -214,6 +214,13 @@ async def converse(served: Served, messages: Iterable[Request]) -> list[Response
     return [response async for response in call]
 
 
+async def reads(call: grpc.aio.StreamStreamCall[Request, Response]) -> AsyncIterator[Response]:
+    """All that comes, to the end."""
+    while (response := await call.read()) is not grpc.aio.EOF:
+        assert isinstance(response, Response)
+        yield response
+
+
 @dataclass(frozen=True)
 class Refusal:
     """A failed call as a client reads it."""

@@ -28,7 +28,6 @@ pytestmark = pytest.mark.unit
 PLAIN = [encoding for encoding in AudioEncoding if encoding is not AudioEncoding.OPUS]
 RATES_HZ = [8000, 11_025, 16_000, 22_050, 24_000, 44_100, 47_999, 48_000]
 PCM_8K = AudioFormat(AudioEncoding.PCM16, 8000)
-PCM_48K = AudioFormat(AudioEncoding.PCM16, 48_000)
 
 
 class Clock:

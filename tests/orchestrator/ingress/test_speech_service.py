@@ -173,6 +173,30 @@ def test_each_utterance_is_bounded_and_written_down() -> None:
     run(test)
 
 
+def test_words_so_far_are_told_once_at_each_pause_where_that_is_asked_for() -> None:
+    async def test() -> None:
+        behind = Behind()
+        behind.rooms.chat.transcripts.extend(["good", "good morning", "", "and good", "and good night"])
+        pause = QUIET[:6400]
+        sound = np.concatenate([LOUD, pause, LOUD, pause, LOUD, QUIET, LOUD])
+        async with serving(behind) as served:
+            parts = await written(served, [config(silence_ms=600, partial_transcripts=True), *chunks(sound)])
+            assert behind.rooms.live == {}
+        said = [part.transcript for part in parts if part.HasField("transcript")]
+        assert [(part.text, part.is_final) for part in said] == [
+            ("good", False),
+            ("good morning", False),
+            ("and good", True),
+            ("and good night", True),
+        ]
+        assert abs(said[0].end_sample - 16_000) <= 512
+        assert said[0].first_sample == said[1].first_sample == said[2].first_sample
+        first, second, third, whole, _ = behind.rooms.chat.heard
+        assert len(first) < len(second) < len(third) <= len(whole)
+
+    run(test)
+
+
 def test_silence_has_no_utterance_and_speech_of_thirty_seconds_ends_one() -> None:
     async def test() -> None:
         async with serving() as served:
@@ -193,7 +217,6 @@ WRONG_DICTATIONS = [
     ([config(), speech_pb2.TranscribeRequest()], "INVALID_INPUT"),
     ([config(audio=audio_pb2.AudioFormat(encoding=audio_pb2.AudioEncoding.ValueType(77)))], "UNSUPPORTED_AUDIO_FORMAT"),
     ([config(silence_ms=99)], "INVALID_OPTION"),
-    ([config(partial_transcripts=True)], "INVALID_OPTION"),
     ([config(), speech_pb2.TranscribeRequest(audio=audio_pb2.AudioChunk(data=b"123"))], "UNREADABLE_AUDIO"),
     (
         [config(), speech_pb2.TranscribeRequest(audio=audio_pb2.AudioChunk(data=b"12", first_sample=2**62))],

@@ -14,6 +14,8 @@ import pytest
 from protos.gen.stepaudio.v1 import chat_pb2, conversation_pb2, options_pb2, speech_pb2, tools_pb2
 from services.orchestrator.conversation.options import Options, Tool, ToolExecutor, ToolSpeech
 from services.orchestrator.ingress.options import merge, to_message
+from services.orchestrator.ingress.tools import check_schemas
+from services.orchestrator.pipeline.calls import schema_problem
 from services.orchestrator.pipeline.limits import PipelineLimits
 from services.orchestrator.pipeline.observer import Unobserved
 from services.orchestrator.pipeline.sessions import Sessions
@@ -42,6 +44,26 @@ def options_of(*tools: ProtoTool, **speech: Any) -> options_pb2.SessionOptions:
     """Options that declare these functions."""
     said = tools_pb2.ToolSpeech(**speech)
     return options_pb2.SessionOptions(tools=tools_pb2.ToolSet(tools=tools, speech=said))
+
+
+@pytest.mark.unit
+def test_schemas_are_checked_while_the_loop_goes_on_and_looked_up_afterwards() -> None:
+    properties = {f"property_{number}": {"type": "string"} for number in range(400)}
+    large = declared(parameters_json=json.dumps({"type": "object", "properties": properties}))
+    schema_problem.cache_clear()
+
+    async def count() -> int:
+        turns = 0
+        checking = asyncio.ensure_future(check_schemas([large, declared(name="other")]))
+        while not checking.done():
+            await asyncio.sleep(0)
+            turns += 1
+        return turns
+
+    assert asyncio.run(count()) > 3
+    assert schema_problem.cache_info().misses == 2
+    merge(OFFER.defaults, options_of(large, declared(name="other")), OFFER)
+    assert schema_problem.cache_info().misses == 2
 
 
 def merged(message: options_pb2.SessionOptions) -> Options:

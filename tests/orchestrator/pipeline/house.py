@@ -12,7 +12,7 @@ import numpy as np
 
 from services.orchestrator.conversation.events import Playback, TextTurn
 from services.orchestrator.conversation.options import Options, VoiceOptions
-from services.orchestrator.conversation.outputs import Output, ReplyAudio, ReplyText, TurnEnded
+from services.orchestrator.conversation.outputs import Output, ReplyAudio, ReplyStarted, ReplyText, TurnEnded
 from services.orchestrator.pipeline.core import MakeCore, PureCore
 from services.orchestrator.pipeline.limits import PipelineLimits
 from services.orchestrator.pipeline.observer import Observer, Unobserved
@@ -56,6 +56,12 @@ class House:
     store: FakeSessionStore
     detector: VoiceActivityDetector
     limits: PipelineLimits
+
+
+def nothing_is_left(place: House) -> None:
+    """Hold that no room works and no session is open."""
+    assert place.rooms.live == {}
+    assert place.sessions.open_sessions == 0
 
 
 @asynccontextmanager
@@ -209,6 +215,19 @@ async def resume(
     client.listen(tasks)
     await client.until(lambda it: bool(it.outputs))
     return client
+
+
+async def wait_for_an_answer(client: Client, tasks: asyncio.TaskGroup, *, spoken_s: float) -> float:
+    """Speak, be silent until the turn has ended, hang up; gives the seconds of silence before the agent answered."""
+    await client.speak(spoken_s, 0.5)
+    silent_s = loop_time()
+    talking = tasks.create_task(client.speak(4.0, 0.0))
+    await client.until(lambda it: bool(it.of(ReplyStarted)))
+    waited_s = loop_time() - silent_s
+    await talking
+    await client.turns(1)
+    client.hang_up()
+    return waited_s
 
 
 def with_reply(limits: PipelineLimits, **changes: float) -> PipelineLimits:

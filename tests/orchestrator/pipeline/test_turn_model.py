@@ -6,13 +6,12 @@ from dataclasses import replace
 import pytest
 
 from services.orchestrator.conversation.options import EndpointingMode
-from services.orchestrator.conversation.outputs import ReplyStarted
 from services.orchestrator.ports.hearing import TURN_SAMPLES
 from services.shared.errors import RoomUnavailableError
 from tests.fakes.clock import run
 from tests.fakes.hearing import FakeTurnModel
 from tests.fakes.rooms import PACED
-from tests.orchestrator.pipeline.house import OPTIONS, house, loop_time, start
+from tests.orchestrator.pipeline.house import OPTIONS, house, start, wait_for_an_answer
 
 pytestmark = pytest.mark.unit
 
@@ -25,16 +24,7 @@ def answered_s(model: FakeTurnModel | None, *, spoken_s: float = 1.5) -> float:
 
     async def main() -> float:
         async with house(PACED, turn_model=model) as place, asyncio.TaskGroup() as tasks:
-            client = await start(place, tasks, options=BY_MODEL)
-            await client.speak(spoken_s, 0.5)
-            silent_s = loop_time()
-            talking = tasks.create_task(client.speak(4.0, 0.0))
-            await client.until(lambda it: bool(it.of(ReplyStarted)))
-            waited_s = loop_time() - silent_s
-            await talking
-            await client.turns(1)
-            client.hang_up()
-            return waited_s
+            return await wait_for_an_answer(await start(place, tasks, options=BY_MODEL), tasks, spoken_s=spoken_s)
 
     return run(main())
 

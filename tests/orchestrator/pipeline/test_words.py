@@ -6,12 +6,12 @@ from dataclasses import replace
 import pytest
 
 from services.orchestrator.conversation.options import BargeInOptions, Options
-from services.orchestrator.conversation.outputs import Interrupted, ReplyStarted, Transcript, TurnEnded
+from services.orchestrator.conversation.outputs import Interrupted, Transcript, TurnEnded
 from services.orchestrator.conversation.record import Outcome
 from services.shared.errors import RoomUnavailableError
 from tests.fakes.clock import run
 from tests.fakes.rooms import PACED, Fault
-from tests.orchestrator.pipeline.house import OPTIONS, house, loop_time, start
+from tests.orchestrator.pipeline.house import OPTIONS, house, loop_time, start, wait_for_an_answer
 
 pytestmark = pytest.mark.unit
 
@@ -71,15 +71,7 @@ def test_a_one_word_answer_is_answered_sooner() -> None:
             async with house(PACED) as place, asyncio.TaskGroup() as tasks:
                 client = await start(place, tasks, options=options)
                 place.rooms.chat.transcripts.extend([words, words])
-                await client.speak(0.6, 0.5)
-                silent_s = loop_time()
-                talking = tasks.create_task(client.speak(3.0, 0.0))
-                await client.until(lambda it: bool(it.of(ReplyStarted)))
-                waited_s = loop_time() - silent_s
-                await talking
-                await client.turns(1)
-                client.hang_up()
-                return waited_s
+                return await wait_for_an_answer(client, tasks, spoken_s=0.6)
 
         return run(main())
 

@@ -111,6 +111,7 @@ def test_a_broken_call_has_a_problem_and_leaves_no_text(
         ('{"name": "a", "more": 1}', 'the call has more than "name" and "arguments"'),
         ('{"name": "a", "name": "b"}', "the call is not JSON"),
         ('{"name": "a", "arguments": {"x": NaN}}', "the call is not JSON"),
+        ('{"name": "a", "arguments": {"x": 1e999}}', "the call is not JSON"),
         ("[" * 5_000, "the call is not JSON"),
     ],
 )

@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from services.shared.errors import CorruptFileError, MissingFileError, ShapeMismatchError
-from services.shared.nn.step1 import Step1, Step1Config, load_step1
+from services.shared.nn.step1 import Step1, load_step1
 from tests.conftest import DATA
+from tests.shared.step1.sizes import TTS_3B
 from tests.shared.step1.tiny import tiny_step1, write_checkpoint
 
 pytestmark = pytest.mark.unit
@@ -23,19 +24,8 @@ def state() -> dict[str, Tensor]:
 
 
 def test_names_and_shapes_of_the_full_size_model_are_the_published_ones() -> None:
-    config = Step1Config(
-        hidden_size=3072,
-        intermediate_size=8192,
-        num_attention_heads=48,
-        num_attention_groups=4,
-        num_hidden_layers=32,
-        vocab_size=74752,
-        max_seq_len=32768,
-        rms_norm_eps=1e-5,
-        eos_ids=(3,),
-    )
     with torch.device("meta"):
-        model = Step1(config)
+        model = Step1(TTS_3B)
     published = json.loads((DATA / "state_dicts" / "step1_3b.json").read_text())
     assert {name: list(tensor.shape) for name, tensor in model.state_dict().items()} == published
     assert sum(parameter.numel() for parameter in model.parameters()) == 3_529_706_496

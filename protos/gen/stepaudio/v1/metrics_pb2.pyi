@@ -219,7 +219,7 @@ class RoomMetrics(_message.Message):
     requests: _builtins.int
     """How often it was asked."""
     queue_ms: _builtins.int
-    """Time that its requests waited before the work began, in ms, all together."""
+    """Time that its requests waited before the work began, in ms, all together; not measured by this release, always 0."""
     total_ms: _builtins.int
     """Time from asking to the end of the answer, in ms, all together; requests that run at once both count."""
     first_output_ms: _builtins.int

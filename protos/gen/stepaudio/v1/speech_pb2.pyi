@@ -255,7 +255,7 @@ class TranscribeConfig(_message.Message):
     PARTIAL_TRANSCRIPTS_FIELD_NUMBER: _builtins.int
     SILENCE_MS_FIELD_NUMBER: _builtins.int
     partial_transcripts: _builtins.bool
-    """Whether transcripts of speech under way are sent, not only final ones."""
+    """Whether the words so far are sent at each pause within an utterance, not only final ones."""
     silence_ms: _builtins.int
     """Silence that ends an utterance, 100 to 5000 ms; not set is the server's default. Speech of 30 s ends one anyway."""
     @_builtins.property

@@ -146,7 +146,9 @@ class Tool(_message.Message):
     description: _builtins.str
     """What it does and when to use it, as the model reads it, 1 to 1024 characters."""
     parameters_json: _builtins.str
-    """Its arguments as a JSON Schema object of at most 16 KiB, given to the model as written; empty is no arguments."""
+    """Its arguments as a JSON Schema object of at most 16 KiB, with at most 1000 objects and lists in it, given to the
+    model as written; empty is no arguments.
+    """
     timeout_ms: _builtins.int
     """How long a call may take before the model is told that it failed, 100 to 600000 ms; not set is the server's
     default.

@@ -25,7 +25,7 @@ _UNREACHABLE: Final = "the function cannot be reached now"
 
 
 class _Strict(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)  # headers may be secrets
 
 
 class FromEnvironment(_Strict):

@@ -1,7 +1,5 @@
 """The command of a room's build: compile its graphs, hold them against torch, and say how far they are."""
 
-import argparse
-import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +9,7 @@ import torch
 
 from services.shared.errors import InvalidOptionError, StepAudioError
 from services.shared.graphs.cache import GraphFolder
+from services.shared.graphs.options import command_log, command_parser
 from services.shared.graphs.plans.gate import check_gate
 from services.shared.graphs.plans.keys import Precision
 from services.shared.graphs.plans.port import Compiler, Opener
@@ -53,15 +52,11 @@ def run_build(
     Returns:
         the exit code.
     """
-    parser = argparse.ArgumentParser(prog=f"python -m services.{room}.engine.build", description=__doc__)
-    parser.add_argument("--checkpoints", type=Path, default=Path("model_repository/checkpoints/nano"))
-    parser.add_argument("--cache", type=Path, default=Path("out/graphs"), help="as STEPAUDIO_GRAPH_CACHE of the rooms")
+    parser = command_parser(f"python -m services.{room}.engine.build", __doc__)
     parser.add_argument("--precision", choices=get_args(Precision), default="float16")
     parser.add_argument("--device", default="cuda")
     chosen = parser.parse_args(arguments)
-    logging.basicConfig(level=logging.ERROR, format="%(message)s")  # exporters tell of every step and missing package
-    log = logging.getLogger(__name__)
-    log.setLevel(logging.INFO)
+    log = command_log(__name__)
     try:
         workshop = official_workshop(chosen.device, chosen.cache, chosen.precision)
         for plans in build(chosen.checkpoints, workshop):

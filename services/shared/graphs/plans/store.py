@@ -93,6 +93,7 @@ def ensure_plans(
     Args:
         exported: the graphs, whole.
         orders: one for each graph.
+        compiler: makes the plans.
         place: where they are kept.
         measure: holds what was compiled against torch.
         twin: whose plans take these weights, where the structures are equal.

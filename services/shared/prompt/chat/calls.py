@@ -15,6 +15,7 @@ Source: the released model has the marks and no form; JSON is that of OpenAI's f
 """
 
 import json
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -101,7 +102,7 @@ def read_call(text: str, form: CallForm) -> WrittenCall:
     if form is CallForm.PAIRS:
         return _read_pairs(text)
     try:
-        call = json.loads(text, parse_constant=_refuse, object_pairs_hook=_distinct)
+        call = json.loads(text, parse_constant=_refuse, parse_float=_finite, object_pairs_hook=_distinct)
     except (ValueError, RecursionError):
         return WrittenCall("", problem="the call is not JSON")
     if not isinstance(call, dict) or not isinstance(call.get("name"), str) or not call["name"]:
@@ -204,6 +205,12 @@ def _as_json(function: FunctionSchema) -> str:
 
 def _refuse(name: str) -> NoReturn:
     raise ValueError(f"{name} is no JSON")
+
+
+def _finite(number: str) -> float:
+    """What is too large would be written again as Infinity, which is no JSON."""
+    value = float(number)
+    return value if math.isfinite(value) else _refuse(number)
 
 
 def _distinct(pairs: list[tuple[str, object]]) -> Mapping[str, object]:

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
@@ -222,6 +223,15 @@ def test_a_file_that_is_not_as_it_should_be_is_refused_by_place(tmp_path: Path, 
     file.write_text(written, encoding="utf-8")
     with pytest.raises(InvalidOptionError, match=said):
         read_registry(file)
+
+
+@pytest.mark.unit
+def test_what_is_refused_quotes_no_header(tmp_path: Path) -> None:
+    file = tmp_path / "tools.json"
+    file.write_text('{"http_endpoints": {"a": {"headers": {"x-api-key": "secret"}}}}')
+    with pytest.raises(InvalidOptionError) as caught:
+        read_registry(file)
+    assert "secret" not in "".join(traceback.format_exception(caught.value))
 
 
 @pytest.mark.unit

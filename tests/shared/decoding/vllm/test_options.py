@@ -8,13 +8,10 @@ import pytest
 from services.shared.decoding.vllm.options import VllmOptions
 from services.shared.errors import InvalidOptionError
 from services.shared.step1_config import Step1Config
+from tests.shared.step1.sizes import TTS_3B
 
 pytestmark = pytest.mark.unit
 
-TTS_3B = Step1Config(
-    hidden_size=3072, intermediate_size=8192, num_attention_heads=48, num_attention_groups=4, num_hidden_layers=32,
-    vocab_size=74_752, max_seq_len=32_768, rms_norm_eps=1e-5, eos_ids=(3,),
-)  # fmt: skip
 CHAT = replace(TTS_3B, hidden_size=12_288, num_attention_heads=96, num_attention_groups=8, num_hidden_layers=88)
 
 
