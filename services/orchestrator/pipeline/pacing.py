@@ -25,7 +25,7 @@ class Pacing:
     Args:
         limits: of replies.
         rations: what is given up; None gives up nothing and tells nobody.
-        ahead_ms: audio that was made and not heard.
+        ahead_ms: audio that was made and that a listener in real time has not heard.
         gate: whether the reply is only prepared.
         meter: told what was done without.
         has_seed: the caller chose the seed of the voice.

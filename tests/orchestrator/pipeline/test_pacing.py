@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 
+from services.orchestrator.conversation.events import Acknowledged, Playback
 from services.orchestrator.conversation.governor import CALM_S, SETTLING_S, STRIKES
 from services.orchestrator.conversation.options import Options, SpeculationOptions
 from services.orchestrator.conversation.outputs import ReplyAudio, TurnEnded
@@ -18,7 +19,7 @@ from services.orchestrator.pipeline.rations import Rations
 from services.orchestrator.ports.rooms import Haste
 from tests.fakes.clock import run
 from tests.fakes.rooms import PACED, Pace, Paces
-from tests.orchestrator.pipeline.house import OPTIONS, Client, House, house, start
+from tests.orchestrator.pipeline.house import OPTIONS, Client, House, house, loop_time, start
 
 pytestmark = pytest.mark.unit
 
@@ -177,6 +178,31 @@ def test_replies_do_without_more_and_more_while_the_vocoder_is_slow_and_get_it_b
     assert place.rooms.vocoder.hastes[-1].flow_steps == 0
     assert {haste.flow_steps for haste in place.rooms.vocoder.hastes} == {0, 4}
     assert {haste.first_hop_ms for haste in place.rooms.vocoder.hastes} == {0, 175}
+
+
+def test_a_client_that_has_played_all_as_soon_as_it_came_says_nothing_of_the_rooms() -> None:
+    async def main() -> None:
+        async with house(PACED) as place, asyncio.TaskGroup() as tasks:
+            client = await start(place, tasks, options=NO_SEED)
+            tasks.create_task(_play_at_once(client))
+            ended = [await _asked(place, client, turn + 1) for turn in range(4)]
+            assert [turn.record.metrics.degradations for turn in ended] == [()] * 4
+            assert place.sessions.degradation_level == 0
+            client.hang_up()
+
+    run(main())
+
+
+async def _play_at_once(client: Client) -> None:
+    """Acknowledge every sample of a reply when it is sent, until the client hangs up."""
+    said = 0
+    while not client.is_over:
+        audio = client.of(ReplyAudio)
+        if len(audio) > said:
+            said = len(audio)
+            turn = next(emitted.turn for _, emitted in reversed(client.emitted) if emitted.output is audio[-1])
+            client.stream.tell(Acknowledged(loop_time(), Playback(turn, audio[-1].end_sample)))
+        await asyncio.sleep(0.01)
 
 
 def test_with_rooms_that_keep_up_nothing_is_given_up() -> None:
