@@ -8,6 +8,7 @@ Refuses to know: why an utterance is wanted, and everything that is learned from
 import json
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -74,15 +75,26 @@ class Recording:
 
 
 def run(work: Path, *, pause_file: Path | None = None, limit: int | None = None) -> None:
-    """Speak what is missing of the plan.
+    """Speak what is missing of the plan, a like share of every kind at any time.
 
     Args:
         work: the working folder; the stage `packages` has run there.
         pause_file: while this file exists, nothing is spoken; default <work>/PAUSE.
         limit: stop after this many new recordings.
     """
-    plan = build_plan(build_domain())
+    plan = side_by_side(build_plan(build_domain()))
     speak_all(plan, work, speaker_of(work), pause_file=pause_file or work / PAUSE_FILE, limit=limit)
+
+
+def side_by_side(plan: Sequence[Utterance]) -> list[Utterance]:
+    """The kinds in step with each other, so that whoever stops early has as much of each as of the others."""
+    counts = Counter(utterance.kind for utterance in plan)
+    places: Counter[str] = Counter()
+    shares = []
+    for utterance in plan:
+        places[utterance.kind] += 1
+        shares.append(places[utterance.kind] / counts[utterance.kind])
+    return [plan[place] for place in sorted(range(len(plan)), key=shares.__getitem__)]
 
 
 def speaker_of(work: Path) -> Speaker:

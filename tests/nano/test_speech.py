@@ -48,6 +48,15 @@ def test_a_stopped_stage_goes_on_where_it_was(tmp_path: Path) -> None:
     assert [recording.text for recording in speech.read_recordings(tmp_path)] == ["One.", "Two.", "Three.", "Four."]
 
 
+def test_stopped_early_every_kind_has_its_share() -> None:
+    often = [Utterance("user", f"{n}.", "", 0, Delivery((("af_sky", 1.0),))) for n in range(40)]
+    seldom = [Utterance("everyday", f"{n}.", "", 0, Delivery((("af_sky", 1.0),))) for n in range(10)]
+    plan = speech.side_by_side(often + seldom)
+    assert [utterance.kind for utterance in plan[:25]].count("everyday") == 5
+    assert [utterance for utterance in plan if utterance.kind == "user"] == often
+    assert sorted(utterance.identity for utterance in plan) == sorted(one.identity for one in often + seldom)
+
+
 def test_a_line_cut_off_by_a_stop_is_spoken_again(tmp_path: Path) -> None:
     speech.speak_all(PLAN[:2], tmp_path, _Speaker(), pause_file=tmp_path / "PAUSE")
     manifest = tmp_path / speech.FOLDER / speech.MANIFEST_FILE
