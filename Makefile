@@ -71,7 +71,7 @@ chart: setup ## everything about the chart and the images that needs no cluster
 .PHONY: checkov
 checkov: setup ## look for weak places in the rendered chart (minutes)
 	$(PYTHON) -m venv .venv-checkov && .venv-checkov/bin/pip install --quiet checkov==3.3.30 && mkdir -p out/chart
-	for p in nano a800x4 h800x8 h200x4 multi-node; do "$$($(BIN)/python -m helm.tools)" template voice helm/stepaudio --values helm/stepaudio/values/$$p.yaml > out/chart/$$p.yaml || exit 1; done
+	for p in nano a800x4 h800x8 h200x4 multi-node; do "$$($(BIN)/python -m helm.tools)" template voice helm/stepaudio --namespace stepaudio --values helm/stepaudio/values/$$p.yaml > out/chart/$$p.yaml || exit 1; done
 	.venv-checkov/bin/checkov --config-file helm/checkov.yaml --directory out/chart
 
 .PHONY: promtool

@@ -4,6 +4,7 @@
 #
 #   docker buildx imagetools inspect docker.io/library/python:3.11-slim-bookworm --format '{{.Manifest.Digest}}'
 #   docker buildx imagetools inspect nvcr.io/nvidia/tritonserver:25.08-py3 --format '{{.Manifest.Digest}}'
+#   docker buildx imagetools inspect nvcr.io/nvidia/tritonserver:26.06-vllm-python-py3 --format '{{.Manifest.Digest}}'
 #
 # Digests of what was built, for the chart's images.*.digest: --metadata-file out/images.json.
 
@@ -39,14 +40,26 @@ variable "TRITON_DIGEST" {
     error_message = "TRITON_DIGEST must be the digest (sha256:...) of TRITON_TAG."
   }
 }
+# The language models need vLLM 0.15 or later, and were tested with 0.32. 25.08 and the rest of 2025 have an older one; of
+# 26.06 it is published that it has 0.22.1. What a later tag has, its own `pip show vllm` says.
 variable "VLLM_TAG" {
-  default = "nvcr.io/nvidia/tritonserver:25.08-vllm-python-py3"
+  default = "nvcr.io/nvidia/tritonserver:26.06-vllm-python-py3"
 }
 variable "VLLM_DIGEST" {
   default = ""
   validation {
     condition     = VLLM_DIGEST == "" || length(regexall("^sha256:[0-9a-f]{64}$", VLLM_DIGEST)) == 1
     error_message = "VLLM_DIGEST must be the digest (sha256:...) of VLLM_TAG."
+  }
+}
+
+# What the tokenizer's and the vocoder's plans need and the lock cannot hold, as it is resolved without GPUs: by exact
+# version, for the CUDA (13) of TRITON_TAG. NVIDIA's packages fetch their libraries from NVIDIA's own index during the build.
+variable "GPU_PACKAGES" {
+  default = "onnxruntime-gpu==1.31.1 tensorrt-cu13==10.13.2.6"
+  validation {
+    condition     = length(regexall("^([a-z0-9-]+==[0-9.a-z]+( |$))*$", GPU_PACKAGES)) == 1
+    error_message = "GPU_PACKAGES are names with exact versions, one space between them: name==1.2.3 name==4.5.6."
   }
 }
 
@@ -88,11 +101,17 @@ target "orchestrator" {
 target "tokenizer" {
   inherits   = ["common"]
   dockerfile = "services/tokenizer/Dockerfile"
+  args = {
+    GPU_PACKAGES = GPU_PACKAGES
+  }
   tags       = ["${REGISTRY}/tokenizer:${VERSION}"]
 }
 target "vocoder" {
   inherits   = ["common"]
   dockerfile = "services/vocoder/Dockerfile"
+  args = {
+    GPU_PACKAGES = GPU_PACKAGES
+  }
   tags       = ["${REGISTRY}/vocoder:${VERSION}"]
 }
 target "lm" {

@@ -1,7 +1,7 @@
 """What Prometheus and Grafana are told: rules, alerts and dashboards, made here and committed inside the chart.
 
 objectives.py  the product's objectives, and the burn-rate rules made from them
-dashboards.py  four dashboards, of panels.py's parts
+dashboards.py  four dashboards, of the parts of panels.py and expressions.py; that of the rooms in rooms.py
 queries.py     which metrics a query reads, and which metrics there are
 targets.py     where a system on this machine answers, for Prometheus without Kubernetes
 local/         Prometheus and Grafana as a compose file

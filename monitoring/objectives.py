@@ -19,12 +19,21 @@ from typing import Any, Final
 
 import yaml
 
-from services.shared.telemetry.catalogue import ENDED_TURNS, FIRST_AUDIO, ORCHESTRATOR, UNDERRUN_TURNS
+from services.shared.telemetry.catalogue import (
+    BARGE_IN_SILENCE,
+    ENDED_TURNS,
+    FIRST_AUDIO,
+    ORCHESTRATOR,
+    UNDERRUN_TURNS,
+)
 
 _WINDOWS: Final = ("5m", "30m", "1h", "2h", "6h", "1d", "3d")
 _LEAST_TURNS: Final = 20
 FIRST_AUDIO_LIMIT_S: Final = 1.5
 """A bound of the histogram's buckets: longer silences are those after which people speak again."""
+BARGE_IN_LIMIT_S: Final = 0.1
+"""A bound of that histogram's buckets: with the 192 ms of speech that interrupt unless a caller chooses otherwise, the
+agent has fallen silent within 0.3 s of the user's first sound."""
 
 _HEADER: Final = "# Made by `python -m monitoring` from monitoring/objectives.py; change it there.\n"
 
@@ -40,6 +49,7 @@ class Objective:
         bad: query of the rate of bad turns, `$window` for the range.
         turns: query of the rate of all turns that count.
         broken: what an alert says has happened, in a sentence's words.
+        counted: what its turns are, in the same sentence.
     """
 
     key: str
@@ -48,6 +58,7 @@ class Objective:
     bad: str
     turns: str
     broken: str
+    counted: str = "turns"
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +83,8 @@ _SECONDS: Final = {"1h": 3_600, "6h": 21_600, "1d": 86_400, "3d": 259_200}
 _FIRST: Final = FIRST_AUDIO.name(ORCHESTRATOR)
 _SPOKEN: Final = _FIRST + '_count{origin="speech"}'
 _IN_TIME: Final = f'{_FIRST}_bucket{{origin="speech",le="{FIRST_AUDIO_LIMIT_S}"}}'
+_SILENCED: Final = BARGE_IN_SILENCE.name(ORCHESTRATOR)
+_SILENT_IN_TIME: Final = f'{_SILENCED}_bucket{{le="{BARGE_IN_LIMIT_S}"}}'
 _ENDED: Final = ENDED_TURNS.name(ORCHESTRATOR)
 
 
@@ -103,6 +116,15 @@ OBJECTIVES: Final = (
         bad=_rate(f'{_ENDED}{{outcome="failed"}}'),
         turns=_rate(_ENDED),
         broken="turns end with an error",
+    ),
+    Objective(
+        key="barge_in",
+        alert="StepaudioBargeInLate",
+        target=0.99,
+        bad=f"{_rate(f'{_SILENCED}_count')} - {_rate(_SILENT_IN_TIME)}",
+        turns=_rate(f"{_SILENCED}_count"),
+        broken=f"the agent speaks on for more than {BARGE_IN_LIMIT_S} s",
+        counted="interruptions",
     ),
 )
 
@@ -148,7 +170,7 @@ def _alert(objective: Objective, burn: Burn) -> dict[str, Any]:
         "for": burn.lasting,
         "labels": {"severity": burn.severity, "window": burn.long},
         "annotations": {
-            "summary": f"{{{{ $value | humanizePercentage }}}} of the turns: {objective.broken}",
+            "summary": f"{{{{ $value | humanizePercentage }}}} of the {objective.counted}: {objective.broken}",
             "description": f"The objective is {1 - objective.target:.1%} at most. At this pace the month's budget "
             f"burns {burn.factor} times too fast, over {burn.long} and still over the last {burn.short}.",
             "runbook": f"docs/runbooks/{objective.alert}.md",

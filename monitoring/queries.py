@@ -4,7 +4,7 @@ The names there are: the catalogue's series, what rules record, and what externa
 nothing of rules or dashboards.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -12,12 +12,14 @@ import promql_parser
 import yaml
 
 from services.shared.telemetry.catalogue import (
+    ENGINE_METRICS,
     MODEL_METRICS,
     ORCHESTRATOR,
     ORCHESTRATOR_METRICS,
     MetricKind,
     MetricSpec,
 )
+from services.shared.triton.specs import STEP1_CHAT, STEP1_TTS
 
 _EXTERNAL: Final = Path(__file__).with_name("external_metrics.yaml")
 _EQUAL: Final = promql_parser.MatchOp.Equal
@@ -54,9 +56,17 @@ def selectors(query: str) -> Iterator[tuple[str, dict[str, str]]]:
 
 
 def own_series() -> dict[str, MetricSpec]:
-    """Every series that the product exports, by name."""
+    """Every series that the product exports with any engine, by name."""
+    return _series([(ORCHESTRATOR, ORCHESTRATOR_METRICS), *MODEL_METRICS.items()])
+
+
+def engine_series() -> dict[str, MetricSpec]:
+    """What the language models export besides where vLLM is their engine, by name."""
+    return _series([(model.name, ENGINE_METRICS) for model in (STEP1_CHAT, STEP1_TTS)])
+
+
+def _series(stages: Iterable[tuple[str, Iterable[MetricSpec]]]) -> dict[str, MetricSpec]:
     found: dict[str, MetricSpec] = {}
-    stages = [(ORCHESTRATOR, ORCHESTRATOR_METRICS), *MODEL_METRICS.items()]
     for stage, specs in stages:
         for spec in specs:
             endings = _PARTS_OF_A_HISTOGRAM if spec.kind is MetricKind.HISTOGRAM else ("",)

@@ -4,7 +4,7 @@
     drain    health says NOT_SERVING, clients are told to go and have the grace for it, then everything closes
 
 A replica is up before the rooms are: a room that is away is an error of the calls that need it, and no reason to start
-the replica anew.
+the replica anew. Without the store no conversation can begin: health says NOT_SERVING while it is away or refuses.
 """
 
 import asyncio
@@ -15,7 +15,7 @@ import random
 import secrets
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack, suppress
 from types import TracebackType
 from typing import Final, Self
@@ -27,6 +27,7 @@ from services.orchestrator.adapters.redis.connect import connect
 from services.orchestrator.adapters.redis.lifetime import SessionTimes
 from services.orchestrator.adapters.redis.sessions import RedisSessionStore
 from services.orchestrator.adapters.redis.voices import RedisVoiceStore
+from services.orchestrator.adapters.redis.watch import StoreWatch
 from services.orchestrator.adapters.silero import SileroDetector
 from services.orchestrator.adapters.smart_turn import SmartTurnModel
 from services.orchestrator.adapters.telemetry import MeasuredSessionStore, TelemetryObserver, follow_sessions
@@ -94,6 +95,7 @@ class Replica:
         self._settings = settings
         self._open = AsyncExitStack()
         self._lag: asyncio.Task[None] | None = None
+        self._watching: asyncio.Task[None] | None = None
         self.port = 0
         self.turn_model: SmartTurnModel | None = None
 
@@ -139,8 +141,9 @@ class Replica:
         Raises:
             StepAudioError: it cannot, and would be better begun anew.
         """
-        if self._lag is None or self._lag.done():
-            raise StepAudioError("the event loop is not watched any more")
+        for task, watched in ((self._lag, "event loop"), (self._watching, "store")):
+            if task is None or task.done():
+                raise StepAudioError(f"the {watched} is not watched any more")
         stream = self._detector.open()
         try:
             await stream.judge(np.zeros(FRAME_SAMPLES, np.float32))
@@ -191,7 +194,7 @@ class Replica:
         self._sessions = await enter.enter_async_context(Sessions(shared, owner=owner, make_core=make_core))
         follow_sessions(metrics, self._sessions, max_sessions=settings.max_sessions)
         services = _services(settings, checkpoint, shared, self._sessions, kept_voices)
-        await self._serve(services, metrics)
+        await self._serve(services, metrics, connection.check)
 
     async def _open_turn_model(self) -> SmartTurnModel | None:
         path, sha256 = self._settings.turn_model, self._settings.turn_model_sha256
@@ -219,7 +222,7 @@ class Replica:
         self._open.push_async_callback(_cancelled, self._lag)
         return metrics
 
-    async def _serve(self, services: Services, metrics: Metrics) -> None:
+    async def _serve(self, services: Services, metrics: Metrics, check_store: Callable[[], Awaitable[None]]) -> None:
         settings, api = self._settings, self._settings.api
         tls = None
         if settings.tls_certificate is not None and settings.tls_key is not None:
@@ -230,7 +233,12 @@ class Replica:
         calls = CallInterceptor(read_tenants(settings.credentials), Admissions(limits), CountedFaults(metrics))
         self._server = ApiServer(services, calls, Transport(host=api.host, port=api.port, tls=tls))
         self._open.push_async_callback(self._server.stop, _CALLS_GRACE_S)
-        self.port = await self._server.start()
+        watch = StoreWatch(check_store, self._server.show_serving)
+        metrics.follow(catalogue.AWAY_STORES, lambda: float(watch.is_away))
+        await watch.begin()
+        self.port = await self._server.start(is_serving=not watch.is_away)
+        self._watching = asyncio.get_running_loop().create_task(watch.run())
+        self._open.push_async_callback(_cancelled, self._watching)
         _LOG.info("serving", extra={"address": self.address})
 
 

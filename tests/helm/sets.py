@@ -26,7 +26,16 @@ OWN: Final[Mapping[str, Values]] = {
         "autoscaling": {"enabled": True},
         "api": {"tls": _TLS_OFF},
     },
-    "autoscaled-to-zero": {"autoscaling": {"enabled": True}, "lm": {"autoscaling": {"minReplicas": 0}}},
+    "autoscaled-to-zero": {
+        "autoscaling": {
+            "enabled": True,
+            "prometheusAddress": "http://prometheus.monitoring.svc",
+            "emptiestFirst": {"guard": False},
+        },
+        "lm": {"autoscaling": {"minReplicas": 0}},
+        "network": {"apiServerCidrs": ["10.0.0.1/32"], "apiServerPorts": [443]},
+    },
+    "autoscaled-newest-first": {"autoscaling": {"enabled": True, "emptiestFirst": {"enabled": False}}},
     "external-store": {
         "redis": {
             "enabled": False,

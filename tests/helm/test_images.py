@@ -69,14 +69,53 @@ def test_every_image_says_what_it_is(service: str) -> None:
 
 def test_packages_come_by_the_lock_and_by_the_extra_of_the_service(service: str) -> None:
     text = _dockerfile(service).read_text(encoding="utf-8")
-    extras = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
-    assert service in extras
     asked = set(re.findall(r'"\.\[([\w,]+)\]"', text))
     wanted = {f"{service},{'tools' if service == 'orchestrator' else 'telemetry'}"}
     if service in ("tokenizer", "vocoder"):
         wanted.add(f"{service},engine,telemetry")  # the image for GPUs makes graphs and plans as well
     assert asked == wanted
-    assert text.count("--constraint requirements.lock") >= text.count('".[')
+    assert service in _project()["optional-dependencies"]
+    for command in _installs(service):
+        assert "--constraint " in command or "cyclonedx-bom==" in command, command
+
+
+@pytest.mark.parametrize("room", ["lm", "tts"])
+def test_where_vllm_is_its_torch_and_numpy_stay_and_the_rest_is_what_the_room_asks_for(room: str) -> None:
+    text = _stage(room, "packages-gpu")
+    assert "^(numpy|torch|triton|nvidia-.*)==" in text, "a lock without what the base's vLLM was built against"
+    named = set(text.partition("--constraint kept.lock")[2].replace("\\", "").split())
+    project = _project()
+    extras = project["optional-dependencies"]
+    needed = [*project["dependencies"], *extras["lm"], *extras["telemetry"]]
+    assert named == {one.partition("==")[0] for one in needed} - {"numpy", "torch"}
+
+
+@pytest.mark.parametrize("room", ["tokenizer", "vocoder"])
+def test_what_plans_need_on_a_gpu_comes_with_the_build_by_exact_versions(room: str) -> None:
+    text = _stage(room, "packages-gpu")
+    assert 'ARG GPU_PACKAGES=""' in text
+    assert text.index("uninstall --yes onnxruntime") < text.index("--requirement gpu-packages.txt")
+    bake = (ROOT / "docker-bake.hcl").read_text(encoding="utf-8")
+    assert "GPU_PACKAGES = GPU_PACKAGES" in bake.partition(f'target "{room}"')[2].partition("\ntarget ")[0]
+    found = re.search(r'variable "GPU_PACKAGES" {\n  default = "([^"]*)"', bake)
+    assert found
+    assert {one.partition("==")[0] for one in found[1].split()} == {"onnxruntime-gpu", "tensorrt-cu13"}
+    assert all(re.fullmatch(r"[a-z0-9-]+==[0-9.]+", one) for one in found[1].split())
+
+
+def test_vllms_base_is_one_that_has_the_chat_models_architecture() -> None:
+    """vLLM 0.15, the first with Step1, is of January 2026."""
+    bake = (ROOT / "docker-bake.hcl").read_text(encoding="utf-8")
+    found = re.search(r'variable "VLLM_TAG" {\n  default = ".*:(\d\d)\.(\d\d)-vllm-python-py3"', bake)
+    assert found
+    assert (int(found[1]), int(found[2])) >= (26, 6)
+
+
+def test_words_of_the_readme_cost_no_build(service: str) -> None:
+    """Packages are the largest layer and the longest step: nothing that changes with every sentence is before them."""
+    text = _dockerfile(service).read_text(encoding="utf-8")
+    assert not re.search(r"^COPY .*README", text, re.MULTILINE)
+    assert "!README.md" not in (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines()
 
 
 def test_an_image_holds_the_code_of_its_own_service_alone(service: str) -> None:
@@ -98,7 +137,9 @@ def test_a_models_python_finds_packages_and_code_without_pythonpath(room: str) -
     assert "ENV PATH=/opt/venv/bin:${PATH}" in last
     assert "PYTHONPATH" not in last
     assert "COPY --from=server /opt/venv /opt/venv" in last
-    assert text.count("pip --python /opt/venv/bin/python install") == 3
+    inside = [command for command in _installs(room) if "cyclonedx" not in command]
+    assert len(inside) >= 3
+    assert all("pip --python /opt/venv/bin/python install" in command for command in inside)
     assert "--target /opt" not in text
     assert text.count('echo /opt/stepaudio > "$packages/stepaudio-code.pth"') == 2, "with each kind of base"
 
@@ -122,10 +163,21 @@ def test_a_compose_file_sets_what_the_settings_read(name: str) -> None:
     services = _compose(name)["services"]
     assert services.keys() == {*SERVICES, "redis"}
     for room in ROOMS:
-        assert {key for key in services[room]["environment"] if key.startswith("STEPAUDIO_")} == ROOM_ENVIRONMENT
+        told = {key for key in services[room]["environment"] if key.startswith("STEPAUDIO_")}
+        assert told - {"STEPAUDIO_TENSOR_PARALLEL"} == ROOM_ENVIRONMENT
     config = pytest.importorskip("services.orchestrator.config")
     fields = {f"STEPAUDIO_{field.upper()}" for field in config.OrchestratorSettings.model_fields}
     assert {key for key in services["orchestrator"]["environment"] if key.startswith("STEPAUDIO_")} <= fields
+
+
+def test_the_chat_model_is_spread_over_the_gpus_that_it_is_given() -> None:
+    services = _compose("gpu")["services"]
+    given = {room: services[room]["deploy"]["resources"]["reservations"]["devices"][0]["device_ids"] for room in ROOMS}
+    assert sum(map(len, given.values())) == len(set().union(*given.values())), "no GPU is given twice"
+    for room in ROOMS:
+        environment = services[room]["environment"]
+        assert int(environment.get("STEPAUDIO_TENSOR_PARALLEL", "1")) == len(given[room])
+        assert (environment["STEPAUDIO_ENGINE"] == "vllm") is (room in ("lm", "tts"))
 
 
 @pytest.mark.parametrize("name", COMPOSE)
@@ -144,6 +196,24 @@ def test_a_compose_file_closes_what_need_not_be_open(name: str) -> None:
 
 def _dockerfile(service: str) -> Path:
     return ROOT / "services" / service / "Dockerfile"
+
+
+def _installs(service: str) -> list[str]:
+    """Every command that installs packages."""
+    text = " ".join(line for line in _lines(service) if not line.startswith("#")).replace("\\ ", "")
+    commands = re.split(r"&&|;| RUN ", text)
+    return [command for command in commands if re.search(r"\bpip\b.* install ", command)]
+
+
+def _stage(service: str, name: str) -> str:
+    """One stage of a Dockerfile, comments left out."""
+    text = _dockerfile(service).read_text(encoding="utf-8").partition(f" AS {name}\n")[2].partition("\nFROM ")[0]
+    return "\n".join(line for line in text.splitlines() if not line.startswith("#"))
+
+
+def _project() -> dict[str, Any]:
+    loaded: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    return loaded
 
 
 def _lines(service: str) -> list[str]:

@@ -37,11 +37,23 @@ RAY = {
     _arrow("ray-head", "cidr:0.0.0.0/0", 443, 6443),
     _arrow("ray-head", "cidr:::/0", 443, 6443),
 }
+SCALE_DOWN = {
+    *(_arrow("scale-down", address, 443, 6443) for address in ("cidr:0.0.0.0/0", "cidr:::/0")),
+    _arrow("scale-down", "ns:monitoring", 9090),
+}
 EXPECTED = {
     "default": SERVING | STORE | RAY,
     "nano": SERVING | {_arrow("orchestrator", "redis", 6379)},
-    "multi-node": SERVING | STORE | RAY | {_arrow("lm", "lm")},
-    "plain-autoscaled": SERVING | STORE | {_arrow(tail, "ns:monitoring", 4317) for tail in ("orchestrator", *ROOMS)},
+    "multi-node": SERVING | STORE | RAY | SCALE_DOWN | {_arrow("lm", "lm")},
+    "plain-autoscaled": SERVING
+    | STORE
+    | SCALE_DOWN
+    | {_arrow(tail, "ns:monitoring", 4317) for tail in ("orchestrator", *ROOMS)},
+    "autoscaled-to-zero": SERVING
+    | STORE
+    | {arrow for arrow in RAY if arrow[1] not in ("cidr:0.0.0.0/0", "cidr:::/0")}
+    | {_arrow(tail, "cidr:10.0.0.1/32", 443) for tail in ("ray-head", "scale-down")}
+    | {_arrow("scale-down", "ns:monitoring", 80)},
     "external-store": SERVING
     | {arrow for arrow in RAY if arrow[1] != "redis"}
     | {_arrow("orchestrator", "cidr:10.9.0.0/24", 6379), _arrow("ray-head", "cidr:10.9.0.0/24", 6379)},

@@ -72,7 +72,7 @@ def test_every_pod_has_an_account_of_its_own_without_a_token(resources: tuple[Re
             subject["name"] == name for one in of_kind(resources, "RoleBinding") for subject in one["subjects"]
         )
         assert pod.spec["automountServiceAccountToken"] is may_call
-        assert may_call is False or pod.component == "ray-head"
+        assert may_call is False or pod.component in ("ray-head", "scale-down")
     assert all(len(components) == 1 for components in used.values()), used
     assert used.keys() == accounts.keys()
 
@@ -354,16 +354,36 @@ def test_the_ratio_rule_scales_every_room_by_the_same_sessions(chart: Chart) -> 
     assert servers == {"tokenizer": 4, "lm": 1, "tts": 10, "vocoder": 20}
 
 
+def test_a_language_model_grows_before_its_kv_cache_is_full_where_its_engine_tells(chart: Chart) -> None:
+    resources = chart.render("multi-node")
+    for room, model in (("lm", "step1_chat"), ("tts", "step1_tts")):
+        triggers = named(resources, "ScaledObject", f"release-{room}")["spec"]["triggers"]
+        (trigger,) = (one for one in triggers if one["name"] == "kv-cache")
+        assert trigger["metricType"] == "Value"
+        query = f'100 * avg(stepaudio_{model}_kv_cache_used_ratio{{namespace="voice"}})'
+        assert (trigger["metadata"]["query"], trigger["metadata"]["threshold"]) == (query, "80")
+    for one in of_kind(chart.render("plain-autoscaled"), "ScaledObject"):
+        assert "kv-cache" not in {trigger["name"] for trigger in one["spec"]["triggers"]}, "torch tells nothing"
+
+
 def test_metrics_that_scaling_asks_for_are_in_the_catalogue(chart: Chart) -> None:
     catalogue = CHART.parents[1] / "docs" / "metrics.md"
     if not catalogue.is_file():
         pytest.skip("the catalogue of metrics is not in this checkout")
     text = catalogue.read_text(encoding="utf-8")
-    for one in of_kind(chart.render("multi-node"), "ScaledObject"):
-        for trigger in one["spec"]["triggers"]:
-            words = trigger["metadata"]["query"].replace("(", " ").replace("{", " ").split()
-            for name in (word.removesuffix("_bucket") for word in words if word.startswith("stepaudio_")):
-                assert f"`{name}`" in text
+    scaled = of_kind(chart.render("multi-node"), "ScaledObject")
+    asked = [trigger["metadata"]["query"] for one in scaled for trigger in one["spec"]["triggers"]]
+    marking = named(chart.render("plain-autoscaled"), "Deployment", "release-scale-down")
+    command = marking["spec"]["template"]["spec"]["containers"][0]["command"]
+    asked += [one.removeprefix("--query=") for one in command if one.startswith("--query=")]
+    names = {
+        word.removesuffix("_bucket")
+        for query in asked
+        for word in query.replace("(", " ").replace("{", " ").split()
+        if word.startswith("stepaudio_")
+    }
+    assert len(names) == 8
+    assert [name for name in names if f"`{name}`" not in text] == []
 
 
 def _containers(pod: PodTemplate) -> Iterator[tuple[str, Mapping[str, Any]]]:

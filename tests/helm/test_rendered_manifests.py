@@ -114,9 +114,10 @@ def test_every_resource_has_one_name_and_the_labels_of_the_chart(chart: Chart, n
     prefix = "voice" if name == "placed" else RELEASE
     for one in resources:
         meta = one["metadata"]
-        assert meta["name"].startswith(f"{prefix}-")
+        is_of_the_cluster = one["kind"].startswith("ValidatingAdmissionPolicy")
+        assert meta["name"].startswith(f"{NAMESPACE}-{prefix}-" if is_of_the_cluster else f"{prefix}-")
         assert len(meta["name"]) <= 63
-        assert meta["namespace"] == NAMESPACE
+        assert meta.get("namespace") == (None if is_of_the_cluster else NAMESPACE)
         assert meta["labels"]["app.kubernetes.io/name"] == "stepaudio"
         assert meta["labels"]["app.kubernetes.io/instance"] == RELEASE
         assert meta["labels"]["app.kubernetes.io/managed-by"] == "Helm"

@@ -117,6 +117,19 @@ WRONG: list[tuple[str, dict[str, Any], tuple[str, ...]]] = [
         {"autoscaling": {"enabled": True}, "vocoder": {"autoscaling": {"openRequests": 10}}},
         ("vocoder.autoscaling.openRequests",),
     ),
+    (
+        "kv-cache-of-vocoder",
+        {"autoscaling": {"enabled": True}, "vocoder": {"autoscaling": {"kvCachePercent": 80}}},
+        ("vocoder.autoscaling.kvCachePercent", "only lm and tts"),
+    ),
+    ("kv-cache-above-all", {"lm": {"autoscaling": {"kvCachePercent": 101}}}, ("kvCachePercent", "maximum")),
+    ("restless", {"autoscaling": {"emptiestFirst": {"periodSeconds": 1}}}, ("emptiestFirst/periodSeconds", "minimum")),
+    ("emptiest", {"autoscaling": {"emptiestFirst": {"guarded": True}}}, ("emptiestFirst", "guarded")),
+    (
+        "emptiest-without-prometheus",
+        {"autoscaling": {"enabled": True}, "network": {"monitoringNamespace": ""}},
+        ("emptiestFirst asks Prometheus", "network.monitoringNamespace"),
+    ),
 ]
 
 

@@ -25,6 +25,7 @@ from services.local.record import read_record
 from services.local.settings import LocalSettings
 from services.local.system import LocalSystem
 from services.local.triton import free_ports, is_installed
+from stepaudio.conversation import Conversation
 from tests.conftest import NANO, ROOT
 
 pytestmark = [
@@ -55,11 +56,12 @@ def scrape(folder: Path) -> Series:
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """A whole system: its run folder, and all its series before and after one spoken turn."""
+    """A whole system: its run folder, and all its series before and after a spoken turn, and after an interruption."""
 
     folder: Path
     before: Series
     after: Series
+    interrupted: Series
 
 
 @pytest.fixture(scope="module")
@@ -89,9 +91,24 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
             timeout=120,
         )
         assert spoken.returncode == 0, spoken.stdout + spoken.stderr
-        yield Running(folder, before, scrape(folder))
+        after = scrape(folder)
+        asyncio.run(interrupt(str(record.api_address)))
+        yield Running(folder, before, after, scrape(folder))
     finally:
         system.stop()
+
+
+async def interrupt(address: str) -> None:
+    """Have a text said, and stop it at its first sound."""
+    async with asyncio.timeout(60), Conversation(address) as conversation:
+        await conversation.say("The lamp is in the kitchen. " * 20)
+        async for event in conversation:
+            if event.HasField("reply_audio"):
+                await conversation.interrupt()
+                break
+        async for event in conversation:
+            if event.HasField("turn_ended"):
+                break
 
 
 def total(series: Series, query: str) -> float:
@@ -116,9 +133,11 @@ def test_the_catalogue_holds_nothing_that_is_not_exported(running: Running) -> N
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES, ids=lambda objective: objective.key)
-def test_a_spoken_turn_counts_for_every_objective(running: Running, objective: Objective) -> None:
+def test_a_spoken_turn_or_an_interruption_counts_for_every_objective(running: Running, objective: Objective) -> None:
     turns = objective.turns.replace("$window", "5m")
-    assert total(running.after, turns) == total(running.before, turns) + 1
+    is_of_interruptions = objective.alert == "StepaudioBargeInLate"
+    first, then = (running.after, running.interrupted) if is_of_interruptions else (running.before, running.after)
+    assert total(then, turns) == total(first, turns) + 1
 
 
 def test_prometheus_finds_the_servers_and_answers_every_query(

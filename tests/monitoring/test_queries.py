@@ -3,7 +3,7 @@
 import pytest
 
 from tests.monitoring.files import Placed, dashboards, panels, queries, rules  # isort: skip  # before what needs the extra
-from monitoring.queries import external_series, metric_names, own_series, selectors
+from monitoring.queries import engine_series, external_series, metric_names, own_series, selectors
 
 pytestmark = pytest.mark.unit
 
@@ -14,12 +14,12 @@ ADDED_BY_PROMETHEUS = {"namespace", "job", "component", "instance", "pod", "le"}
 
 @pytest.mark.parametrize("query", queries(), ids=str)
 def test_a_query_reads_metrics_that_are_exported_recorded_or_listed(query: Placed) -> None:
-    assert metric_names(query.expr) <= set(own_series()) | RECORDED | LISTED
+    assert metric_names(query.expr) <= set(own_series()) | set(engine_series()) | RECORDED | LISTED
 
 
 @pytest.mark.parametrize("query", queries(), ids=str)
 def test_a_label_that_a_query_asks_for_can_have_that_value(query: Placed) -> None:
-    own = own_series()
+    own = own_series() | engine_series()
     for name, labels in selectors(query.expr):
         if name not in own:
             continue
@@ -42,6 +42,15 @@ def test_every_metric_of_the_orchestrator_is_on_a_dashboard_or_in_an_alert() -> 
     seen = {spec.what for name, spec in own_series().items() if name in read}
     # Of underruns their turns are what people feel; the loop's tasks are for tests that look for leaks.
     assert specs - seen == {"playout_underruns_total", "event_loop_tasks"}
+
+
+def test_the_state_of_the_engines_is_on_a_dashboard() -> None:
+    read = set().union(*(metric_names(query.expr) for query in queries()))
+    unread = {spec.what for spec in engine_series().values()} - {
+        spec.what for name, spec in engine_series().items() if name in read
+    }
+    # The orchestrator sees queue and first token as its own first output, and counts the tokens of prompts itself.
+    assert unread == {"queue_seconds", "first_token_seconds", "prompt_tokens_total"}
 
 
 def test_dashboards_have_places_of_their_own_and_say_what_each_panel_shows() -> None:

@@ -14,8 +14,11 @@ import numpy as np
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from prometheus_client import CollectorRegistry
+from pydantic import SecretStr
+from redis.asyncio import Redis
 
 from protos.gen.stepaudio.v1 import audio_pb2, speech_pb2, speech_pb2_grpc, voice_pb2, voice_pb2_grpc
+from services.local.redis import RedisServer, is_installed
 from services.local.triton import free_ports
 from services.orchestrator.config import OrchestratorSettings, read_settings
 from services.orchestrator.replica import CountedFaults, Replica
@@ -61,11 +64,11 @@ def test_errors_of_calls_are_counted_by_reason_and_told_as_they_are() -> None:
 
 
 @pytest.mark.integration
-def test_a_replica_serves_without_its_rooms_and_says_which_error_that_is(settings: OrchestratorSettings) -> None:
+def test_a_replica_answers_without_its_rooms_and_says_which_error_that_is(settings: OrchestratorSettings) -> None:
     async def use() -> str:
         async with Replica(settings) as replica, grpc.aio.insecure_channel(replica.address) as channel:
             health = health_pb2_grpc.HealthStub(channel)
-            assert (await health.Check(health_pb2.HealthCheckRequest())).status == SERVING
+            assert (await health.Check(health_pb2.HealthCheckRequest())).status == NOT_SERVING, "without a store"
             voices = await voice_pb2_grpc.VoiceServiceStub(channel).GetVoice(
                 voice_pb2.GetVoiceRequest(voice_id="Tingting")
             )
@@ -83,9 +86,42 @@ def test_a_replica_serves_without_its_rooms_and_says_which_error_that_is(setting
     page = asyncio.run(use())
     assert 'stepaudio_orchestrator_errors_total{reason="ROOM_UNAVAILABLE"} 1.0' in page
     assert "stepaudio_orchestrator_open_sessions 0.0" in page
+    assert "stepaudio_orchestrator_away_stores 1.0" in page
     assert f"stepaudio_orchestrator_max_sessions {settings.max_sessions:.1f}" in page
     with pytest.raises(OSError, match="refused"):
         _page(settings.metrics_listen)
+
+
+@pytest.mark.integration
+def test_a_replica_whose_password_the_store_refuses_is_found_once_it_takes_it(
+    settings: OrchestratorSettings, tmp_path: Path
+) -> None:
+    async def use(store: RedisServer) -> list[int]:
+        await store.await_ready(timeout_s=30)
+        seen: list[int] = []
+        async with Redis.from_url(store.url) as admin:
+            await admin.config_set("requirepass", "another")
+            chosen = settings.model_copy(update={"redis_url": SecretStr(store.url)})
+            async with Replica(chosen) as replica, grpc.aio.insecure_channel(replica.address) as channel:
+                watch = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest())
+                async with asyncio.timeout(30):
+                    async for answer in watch:
+                        seen.append(answer.status)
+                        if answer.status == SERVING:
+                            break
+                        page = await asyncio.to_thread(_page, chosen.metrics_listen)
+                        assert "stepaudio_orchestrator_away_stores 1.0" in page
+                        await admin.config_set("requirepass", "")
+                watch.cancel()
+        return seen
+
+    if not is_installed():
+        pytest.skip("the Redis server is in the extra `local`")
+    store = RedisServer(tmp_path)
+    try:
+        assert asyncio.run(use(store)) == [NOT_SERVING, SERVING]
+    finally:
+        store.stop()
 
 
 @pytest.mark.integration

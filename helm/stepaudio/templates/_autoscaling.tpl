@@ -47,6 +47,9 @@ advanced:
 {{- if and (gt (int $scaling.openRequests) 0) (not (has .room (list "lm" "tts"))) -}}
 {{- fail (printf "%s.autoscaling.openRequests: only lm and tts count replies under way" .room) -}}
 {{- end -}}
+{{- if and (gt (int $scaling.kvCachePercent) 0) (not (has .room (list "lm" "tts"))) -}}
+{{- fail (printf "%s.autoscaling.kvCachePercent: only lm and tts have a KV cache" .room) -}}
+{{- end -}}
 {{- if and (gt (int $scaling.queueMs) 0) (has .room (list "lm" "tts")) -}}
 {{- fail (printf "%s.autoscaling.queueMs: requests of a language model do not wait in Triton's queue; use openRequests" .room) -}}
 {{- end -}}
@@ -74,6 +77,9 @@ spec:
     {{- end }}
     {{- if gt (int $scaling.openRequests) 0 }}
     {{- include "stepaudio.trigger" (dict "root" .root "name" "open-requests" "threshold" (toString $scaling.openRequests) "query" (printf "sum(stepaudio_%s_open_requests{%s})" $model $here)) | nindent 4 }}
+    {{- end }}
+    {{- if and (gt (int $scaling.kvCachePercent) 0) (eq $values.engine "vllm") }}
+    {{- include "stepaudio.trigger" (dict "root" .root "name" "kv-cache" "value" true "threshold" (toString $scaling.kvCachePercent) "query" (printf "100 * avg(stepaudio_%s_kv_cache_used_ratio{%s})" $model $here)) | nindent 4 }}
     {{- end }}
     {{- if gt (int $scaling.firstOutputMs) 0 }}
     {{- include "stepaudio.trigger" (dict "root" .root "name" "first-output" "value" true "threshold" (toString $scaling.firstOutputMs) "query" (printf "1000 * histogram_quantile(0.95, sum by (le) (rate(stepaudio_orchestrator_room_first_output_seconds_bucket{%s,room=%q}[2m]))) >= 0 or vector(0)" $here .room)) | nindent 4 }}

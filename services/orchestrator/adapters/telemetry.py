@@ -15,6 +15,7 @@ from typing import Final, Protocol
 
 from services.orchestrator.conversation.events import ReplyId
 from services.orchestrator.conversation.options import Options
+from services.orchestrator.conversation.outputs import InterruptionReason
 from services.orchestrator.conversation.record import RoomName, TurnRecord
 from services.orchestrator.pipeline.observer import ReplyTrace
 from services.orchestrator.ports.store import (
@@ -123,6 +124,10 @@ class TelemetryObserver:
             observe(catalogue.TOOL_TIME, call.duration_s, executor=call.executor)
         with log_context(session=session_id, turn=record.number):
             _LOG.info("turn ended", extra=_told_of(record))
+
+    def silenced(self, session_id: str, reason: InterruptionReason, within_s: float) -> None:
+        """An interrupted reply has fallen silent, as far as the server can see to it."""
+        self._metrics.observe(catalogue.BARGE_IN_SILENCE, within_s, reason=reason)
 
     def stream_ended(self, session_id: str, error: Exception | None) -> None:
         """A stream is over."""

@@ -1,6 +1,9 @@
 """The grpc.aio server of a replica: the four services, health v1 and reflection, on one port.
 
     start ─► SERVING ─► drain: NOT_SERVING, no new calls ─► (conversations are told to go) ─► stop: the port closes
+               │ ▲
+               ▼ │ show_serving: what every call needs is away or back; calls are taken all the same
+            NOT_SERVING
 
 It decides how the transport behaves: TLS, sizes, keepalive. What a call may do is decided in calls.py.
 """
@@ -137,8 +140,8 @@ class ApiServer:
         names = (*SERVICE_NAMES, health_pb2.DESCRIPTOR.services_by_name["Health"].full_name, reflection.SERVICE_NAME)
         reflection.enable_server_reflection(names, self._server)
 
-    async def start(self) -> int:
-        """Listen, and report SERVING for the whole and each service.
+    async def start(self, *, is_serving: bool = True) -> int:
+        """Listen, and report SERVING, or that it is not yet, for the whole and each service.
 
         Returns:
             The port.
@@ -155,10 +158,15 @@ class ApiServer:
                 port = self._server.add_secure_port(address, tls.credentials())
         except RuntimeError as error:
             raise RoomUnavailableError(f"the server cannot listen at {address}") from error
+        await self.show_serving(is_serving)
         await self._server.start()
-        for name in SERVICE_NAMES:
-            await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
         return port
+
+    async def show_serving(self, is_serving: bool) -> None:
+        """Report SERVING or NOT_SERVING to who looks for a server; once it drains this has no effect."""
+        answer = health_pb2.HealthCheckResponse
+        for name in ("", *SERVICE_NAMES):
+            await self._health.set(name, answer.SERVING if is_serving else answer.NOT_SERVING)
 
     async def drain(self) -> None:
         """Report NOT_SERVING for good, and refuse new calls with DRAINING; those under way go on."""

@@ -11,7 +11,7 @@ from typing import Any
 
 from services.orchestrator.conversation import effects as fx
 from services.orchestrator.conversation.events import Timer
-from services.orchestrator.conversation.outputs import Refused
+from services.orchestrator.conversation.outputs import Interrupted, Refused
 from services.orchestrator.pipeline.keeping import Keeping
 from services.orchestrator.pipeline.listening import Listening
 from services.orchestrator.pipeline.records import kept_turn
@@ -87,6 +87,8 @@ class Acting:
     def _emit(self, effect: fx.Emit, message_number: int) -> None:
         is_answer = isinstance(effect.output, Refused)
         self._sending.emit(effect.turn, effect.epoch, effect.output, message_number if is_answer else 0)
+        if isinstance(effect.output, Interrupted) and (stream := self._sending.stream) is not None:
+            stream.when_taken(self._work.silencing(effect.output.reason, self._listening.cause_s))
 
     def _begin_utterance(self, effect: fx.OpenUtterance) -> None:
         self._open_utterance = self._work.open_utterance(effect.utterance, effect.first_sample, self._listening.audio)

@@ -40,8 +40,10 @@ class Listening:
         limits: how much is kept.
         first_sample: position of the first sample that will come.
         told: told the end and the probability of each frame, in order.
+        clock: monotonic seconds.
 
     Attributes:
+        cause_s: when what is being told came from the client; None while nothing of the client's is being told.
         audio: what is kept.
         keeps_all: an utterance may begin far back, where the client ends turns by hand.
         follows: an utterance is open.
@@ -54,16 +56,20 @@ class Listening:
         *,
         first_sample: int,
         told: Callable[[int, float], None],
+        clock: Callable[[], float],
     ) -> None:
         self.audio = InputAudio(first_sample)
         self.keeps_all = False
         self.follows = False
+        self.cause_s: float | None = None
         self._detector = detector
         self._limits = limits
         self._told = told
+        self._clock = clock
+        self._arrivals: deque[tuple[int, float]] = deque()
         self._judged = first_sample
         self._has_frame = asyncio.Event()
-        self._behind: deque[tuple[int, Callable[[], None]]] = deque()
+        self._behind: deque[tuple[int, float, Callable[[], None]]] = deque()
         self._silences: deque[tuple[int, int]] = deque()
 
     @property
@@ -84,6 +90,7 @@ class Listening:
         elif gap < 0:
             samples = samples[-gap:]
         self.audio.append(samples)
+        self._arrivals.append((self.audio.end_sample, self._clock()))
         if self._unjudged_samples > self._limits.unjudged_ms * SAMPLES_PER_MS:
             raise OverloadedError("the user's audio comes faster than it can be judged")
         self._forget()
@@ -101,7 +108,7 @@ class Listening:
             return
         if len(self._behind) >= self._limits.waiting_events:
             raise OverloadedError("too many messages wait for the audio before them to be judged")
-        self._behind.append((self.audio.end_sample, act))
+        self._behind.append((self.audio.end_sample, self._clock(), act))
 
     async def run(self) -> None:
         """Judge frames until cancelled.
@@ -157,12 +164,17 @@ class Listening:
     def _tell(self, probabilities: Sequence[float]) -> None:
         for probability in probabilities:
             self._judged += FRAME_SAMPLES
+            while self._arrivals[0][0] < self._judged:
+                self._arrivals.popleft()
+            self.cause_s = self._arrivals[0][1]
             self._told(self._judged, probability)
             self._release()
+        self.cause_s = None
 
     def _release(self) -> None:
         while self._behind and self._behind[0][0] - self._judged < FRAME_SAMPLES:
-            self._behind.popleft()[1]()
+            _, self.cause_s, act = self._behind.popleft()
+            act()
 
     def _skip(self, gap: int) -> None:
         if gap > self._limits.gap_ms * SAMPLES_PER_MS:

@@ -3,6 +3,7 @@
 from typing import Protocol
 
 from services.orchestrator.conversation.events import ReplyId
+from services.orchestrator.conversation.outputs import InterruptionReason
 from services.orchestrator.conversation.record import RoomName, TurnRecord
 
 
@@ -29,6 +30,9 @@ class Observer(Protocol):
     def turn_ended(self, session_id: str, record: TurnRecord) -> None:
         """A turn is over; its record has all that was measured."""
 
+    def silenced(self, session_id: str, reason: InterruptionReason, within_s: float) -> None:
+        """A reply was interrupted, and its client told to fall silent, so long after what interrupted it had come."""
+
     def stream_ended(self, session_id: str, error: Exception | None) -> None:
         """A stream is over, with OK or with this error."""
 
@@ -49,6 +53,9 @@ class Unobserved:
         """See the protocol."""
 
     def turn_ended(self, session_id: str, record: TurnRecord) -> None:
+        """See the protocol."""
+
+    def silenced(self, session_id: str, reason: InterruptionReason, within_s: float) -> None:
         """See the protocol."""
 
     def stream_ended(self, session_id: str, error: Exception | None) -> None:

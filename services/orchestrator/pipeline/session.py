@@ -124,7 +124,7 @@ class Stream:
         self._host = host
         self._reply_rate_hz = reply_rate_hz
         self._limits = limits
-        self._unread: deque[Emitted | asyncio.Event] = deque()
+        self._unread: deque[Emitted | asyncio.Event | Callable[[], None]] = deque()
         self._unread_samples = 0
         self._has_news = asyncio.Event()
         self._is_over = False
@@ -205,12 +205,14 @@ class Stream:
         """
         while True:
             while self._unread:
-                emitted = self._unread.popleft()
-                if isinstance(emitted, asyncio.Event):
-                    await self._wait_briefly(emitted)
-                    continue
-                self._unread_samples -= _reply_samples(emitted)
-                yield emitted
+                match self._unread.popleft():
+                    case Emitted() as emitted:
+                        self._unread_samples -= _reply_samples(emitted)
+                        yield emitted
+                    case asyncio.Event() as is_released:
+                        await self._wait_briefly(is_released)
+                    case act:
+                        act()
             if self._is_over:
                 break
             self._has_news.clear()
@@ -241,6 +243,11 @@ class Stream:
         self._unread.append(is_released)
         self._has_news.set()
         return is_released.set
+
+    def when_taken(self, act: Callable[[], None]) -> None:
+        """Do something once all that is queued so far was taken and sent: never, if the stream ends before."""
+        self._unread.append(act)
+        self._has_news.set()
 
     async def _wait_briefly(self, is_released: asyncio.Event) -> None:
         try:

@@ -87,7 +87,9 @@ class Session:
         self._shared = shared
         self._limits = shared.limits
         self._wall_s = shared.wall_s
-        self._listening = Listening(shared.detector, shared.limits, first_sample=first_sample, told=self._frame)
+        self._listening = Listening(
+            shared.detector, shared.limits, first_sample=first_sample, told=self._frame, clock=shared.clock
+        )
         self._timers: Timers[ev.Timer] = Timers(shared.clock, self._time_reached)
         self._deadlines: Timers[_Deadline] = Timers(shared.clock, self._deadline_reached)
         self._keeping = Keeping(shared.store, lease, shared.limits, chance=shared.chance, lost=self.lost)

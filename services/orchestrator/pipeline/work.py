@@ -20,6 +20,7 @@ from services.orchestrator.conversation.events import (
     Transcribed,
     TurnJudged,
 )
+from services.orchestrator.conversation.outputs import InterruptionReason
 from services.orchestrator.conversation.record import TurnRecord
 from services.orchestrator.pipeline.input_audio import InputAudio
 from services.orchestrator.pipeline.made import Made
@@ -180,6 +181,17 @@ class SessionWork:
         """Tell who watches; none of its replies goes on any more."""
         self._shared.observer.turn_ended(self._session_id, record)
         self._made = {reply: made for reply, made in self._made.items() if reply.turn != record.number}
+
+    def silencing(self, reason: InterruptionReason, cause_s: float | None) -> Callable[[], None]:
+        """A reply is interrupted: give what tells who watches, once the client was told to fall silent.
+
+        Args:
+            reason: why.
+            cause_s: when what interrupts came from the client; None is now.
+        """
+        shared = self._shared
+        begun_s = shared.clock() if cause_s is None else cause_s
+        return lambda: shared.observer.silenced(self._session_id, reason, shared.clock() - begun_s)
 
     def _newest_made(self, turn: int) -> Made | None:
         replies = [reply for reply in self._made if reply.turn == turn]

@@ -86,6 +86,7 @@ ROOMS: Final = ("tokenizer", "lm", "tts", "vocoder")
 ORIGINS: Final = ("speech", "text", "say")
 OUTCOMES: Final = ("completed", "interrupted", "failed")
 FIRST_AUDIO_PARTS: Final = ("endpointing", "tokenizer", "lm", "tts", "vocoder", "orchestrator")
+INTERRUPTION_REASONS: Final = ("speech", "client", "client_turn")
 SPECULATION_OUTCOMES: Final = ("committed", "discarded", "withheld")
 DEGRADATIONS: Final = ("smaller_first_chunk", "fewer_flow_steps", "no_speculation")
 TOOL_EXECUTORS: Final = ("client", "http_endpoint", "mcp_server", "none")
@@ -97,6 +98,8 @@ REQUEST_OUTCOMES: Final = ("ok", "invalid", "cancelled", "failed")
 # People take turns within 200 to 300 ms of each other, and find a silence above a second long: the buckets are close
 # together there, and go on to where a call has failed in all but name.
 _SPEECH_S: Final = (0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0, 1.25, 1.5, 2.0, 3.0, 5.0, 10.0, 30.0)
+# Who speaks up hears the other go on for as long: a tenth of a second is a breath, a second a fight.
+_SILENCE_S: Final = (0.005, 0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5, 1.0, 2.0, 5.0)
 _ROOM_S: Final = (0.005, 0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5, 0.75, 1.0, 2.0, 5.0, 10.0, 30.0)
 # A frame of audio lasts 20 ms: what holds up the loop for longer is heard.
 _LOOP_S: Final = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 1.0)
@@ -132,6 +135,13 @@ ROOM_ANSWER: Final = _histogram(
     "room_answer_seconds", "From asking a room to the end of its answers, all of a turn together.", _ROOM_S, room=ROOMS
 )
 ROOM_REQUESTS: Final = _counter("room_requests_total", "Requests to a room.", room=ROOMS)
+BARGE_IN_SILENCE: Final = _histogram(
+    "barge_in_silence_seconds",
+    "From the arrival of what interrupted a reply, the last of the speech that had to be heard or the client's word, "
+    "until the client was told to fall silent; no audio of the reply follows.",
+    _SILENCE_S,
+    reason=INTERRUPTION_REASONS,
+)
 TOKENS: Final = _counter(
     "tokens_total", "Tokens that the language models read and wrote.", kind=("prompt", "text", "speech")
 )
@@ -173,6 +183,9 @@ ERRORS: Final = _counter(
 STORE: Final = _histogram(
     "store_seconds", "Time of one request to the store.", _STORE_S, operation=STORE_OPERATIONS
 )  # fmt: skip
+AWAY_STORES: Final = _gauge(
+    "away_stores", "1 while the store does not answer this replica or refuses it, so that its health is NOT_SERVING."
+)
 LOOP_LAG: Final = _histogram(
     "event_loop_lag_seconds", "How late the event loop that carries the audio wakes up.", _LOOP_S
 )
@@ -191,6 +204,7 @@ ORCHESTRATOR_METRICS: Final = (
     ROOM_FIRST_OUTPUT,
     ROOM_ANSWER,
     ROOM_REQUESTS,
+    BARGE_IN_SILENCE,
     TOKENS,
     USER_AUDIO,
     REPLY_AUDIO,
@@ -206,6 +220,7 @@ ORCHESTRATOR_METRICS: Final = (
     TOOL_TIME,
     ERRORS,
     STORE,
+    AWAY_STORES,
     LOOP_LAG,
     LOOP_TASKS,
 )

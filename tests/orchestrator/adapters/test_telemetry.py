@@ -12,6 +12,7 @@ from prometheus_client import CollectorRegistry
 from services.orchestrator.adapters.telemetry import MeasuredSessionStore, TelemetryObserver, follow_sessions
 from services.orchestrator.conversation.events import ReplyId
 from services.orchestrator.conversation.options import Options, ToolExecutor
+from services.orchestrator.conversation.outputs import InterruptionReason
 from services.orchestrator.conversation.record import (
     Degradation,
     FirstAudioBreakdown,
@@ -142,6 +143,15 @@ def test_a_turn_without_audio_has_no_time_to_it(counted: Counted) -> None:
     TelemetryObserver(counted.metrics, NoTraces(), wall_offset_s=0).turn_ended("s", record(TurnMetrics()))
     assert counted("first_audio_seconds_count", origin="speech") == 0
     assert counted("underrun_turns_total") == 0
+
+
+@pytest.mark.parametrize("reason", InterruptionReason)
+def test_the_silence_after_an_interruption_is_counted_by_its_reason(
+    counted: Counted, reason: InterruptionReason
+) -> None:
+    TelemetryObserver(counted.metrics, NoTraces(), wall_offset_s=0).silenced("s", reason, 0.07)
+    assert counted("barge_in_silence_seconds_count", reason=reason) == 1
+    assert counted("barge_in_silence_seconds_sum", reason=reason) == 0.07
 
 
 @pytest.mark.parametrize(

@@ -116,6 +116,27 @@ def test_health_and_reflection_answer_without_a_token() -> None:
     run(test)
 
 
+def test_a_server_that_should_not_be_found_says_so_and_takes_calls_all_the_same() -> None:
+    async def test() -> None:
+        async with serving() as served:
+            health = health_pb2_grpc.HealthStub(served.channel)
+
+            async def statuses() -> set[int]:
+                requests = [health_pb2.HealthCheckRequest(service=name) for name in ("", *SERVICE_NAMES)]
+                return {(await health.Check(request)).status for request in requests}
+
+            await served.server.show_serving(False)
+            assert await statuses() == {health_pb2.HealthCheckResponse.NOT_SERVING}
+            await served.session.DeleteSession(session_pb2.DeleteSessionRequest(session_id="s"))
+            await served.server.show_serving(True)
+            assert await statuses() == {health_pb2.HealthCheckResponse.SERVING}
+            await served.server.drain()
+            await served.server.show_serving(True)
+            assert await statuses() == {health_pb2.HealthCheckResponse.NOT_SERVING}, "a drain is for good"
+
+    run(test)
+
+
 def test_draining_says_not_serving_first_and_refuses_new_calls_while_old_ones_go_on() -> None:
     async def test() -> None:
         async with serving() as served:

@@ -70,11 +70,12 @@ async def house(
     observer: Observer | None = None,
     tools: ToolRunner | None = None,
     make_core: MakeCore = PureCore,
+    detector: VoiceActivityDetector | None = None,
 ) -> AsyncIterator[House]:
     """A replica for the time of the block."""
     rooms = rooms or FakeRooms(paces, sleep=asyncio.sleep)
     store = store or FakeSessionStore(clock=wall_time)
-    detector = LoudnessDetector()
+    detector = detector or LoudnessDetector()
     shared = Surroundings(
         rooms=rooms.rooms,
         voices=VoiceBook(rooms.rooms.built_in, None),

@@ -47,9 +47,37 @@ def listening(
 ) -> tuple[Listening, list[tuple[int, float]]]:
     frames: list[tuple[int, float]] = []
     made = Listening(
-        detector, limits, first_sample=first_sample, told=lambda end, probability: frames.append((end, probability))
+        detector,
+        limits,
+        first_sample=first_sample,
+        told=lambda end, probability: frames.append((end, probability)),
+        clock=loop_time,
     )
     return made, frames
+
+
+def test_what_is_told_is_known_by_its_arrival_and_other_things_have_none() -> None:
+    async def main() -> None:
+        detector, causes = ScriptedDetector([0.0] * 40, delay_s=0.3), list[float | None]()
+        heard = Listening(
+            detector, LIMITS, first_sample=0, told=lambda *_: causes.append(heard.cause_s), clock=loop_time
+        )
+        task = asyncio.ensure_future(heard.run())
+        for _ in range(2):
+            heard.hear(np.zeros(FRAME_SAMPLES * 3 // 2, np.float32), heard.end_sample)
+            await asyncio.sleep(0.1)
+        assert heard.cause_s is None
+        acted: list[float | None] = []
+        heard.after_audio(lambda: acted.append(heard.cause_s))
+        await asyncio.sleep(2)
+        assert causes == [0.0, pytest.approx(0.1), pytest.approx(0.1)]
+        assert acted == [pytest.approx(0.2)]
+        assert heard.cause_s is None
+        heard.after_audio(lambda: acted.append(heard.cause_s))
+        assert acted[1:] == [None]
+        task.cancel()
+
+    run(main())
 
 
 def test_frames_are_judged_in_order_without_gaps_and_events_wait_for_the_audio_before_them() -> None:

@@ -25,6 +25,7 @@ ALL += [(model, spec) for model, specs in MODEL_METRICS.items() for spec in spec
 ALL += [(model, spec) for model in (STEP1_CHAT.name, STEP1_TTS.name) for spec in ENGINE_METRICS]
 UNITS = (
     "ratio|sessions|streams|turns|seconds|requests|tokens|underruns|errors|sequences|tasks|speculations|levels|calls"
+    "|stores"
 )
 
 
