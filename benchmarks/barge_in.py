@@ -12,7 +12,10 @@
    below, on the wall clock that all processes of this machine share.
  * decision to idle: until the last span of the reply's requests has ended, in the rooms' own processes; they are traced
    to a collector inside the benchmark. 0 where all of them had ended before.
- * onset to silence: from the moment the first sample of a recorded voice was spoken.
+ * onset to silence: from the moment the first sample of a recorded voice was spoken. The clip begins with its first
+   sample of a tenth of the loudest one, so that nothing quiet stands before the onset. The way there has three parts
+   before the decision: until the last sample of the frame was spoken that makes the speech `min_speech_ms` long; until
+   the caller has sent the piece of 20 ms with that sample; until the core has decided, with the frame judged.
 
 The agent says a long text, so that the speech model and the vocoder are at work; the moment of the interruption is
 drawn anew each time. A written question keeps the chat model busy for some milliseconds only, before any speech can
@@ -38,6 +41,7 @@ from benchmarks.live_system import LiveSystem
 from benchmarks.report import machine, percentile, table
 from protos.gen.stepaudio.v1 import audio_pb2, conversation_pb2, options_pb2, turn_taking_pb2
 from services.local.settings import ROOT
+from services.orchestrator.conversation.options import SERVED_TURN_TAKING
 from stepaudio import Client
 from stepaudio.conversation import Conversation
 from stepaudio.formats import Samples
@@ -47,6 +51,8 @@ QUESTION: Final = ROOT / "benchmarks" / "data" / "nano_questions" / "wav" / "hel
 HEARD_RATE_HZ, REPLY_RATE_HZ = 16_000, 24_000
 PIECE_SAMPLES: Final = HEARD_RATE_HZ // 50
 REPEATS, QUICK_REPEATS = 100, 6
+MIN_SPEECH_MS: Final = SERVED_TURN_TAKING.barge_in.min_speech_ms
+"""Of a caller who chooses none."""
 TEXT: Final = "The meeting begins at three. Please bring the papers. The lamp is in the kitchen. " * 6
 EARLIEST_S, LATEST_S = 0.2, 1.5
 """After the reply's first audio the user begins to speak."""
@@ -55,8 +61,9 @@ SPANS_S: Final = 8.0
 TURN_TIMEOUT_S: Final = 60.0
 ENGINES: Final = ("step1_tts", "token_to_wave")
 IDLE: Final = "decision to idle"
+SILENCED: Final = "onset to silence"
 REPLY_SPAN: Final = "turn"
-LIMITS_MS: Final = {"decision to silence": 20, IDLE: 100, "onset to silence": 300}
+LIMITS_MS: Final = {"decision to silence": 20, IDLE: 100, SILENCED: 300}
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,13 +113,85 @@ class Collector(trace_service_pb2_grpc.TraceServiceServicer):
 
 @dataclass(frozen=True, slots=True)
 class Stopped:
-    """One reply that was interrupted; wall-clock seconds."""
+    """One reply that was interrupted; wall-clock seconds.
+
+    Attributes:
+        session, turn: which.
+        onset_s: the first sample of the voice was spoken.
+        enough_s: so was the last one of the frame that decides.
+        sent_s: that one was sent.
+        decided_s: the core decided.
+        silent_s: the client has read it.
+    """
 
     session: str
     turn: int
     onset_s: float
+    enough_s: float
+    sent_s: float
     decided_s: float
     silent_s: float
+
+    @property
+    def way_ms(self) -> dict[str, float]:
+        """Where the time from onset to silence went."""
+        return {
+            "… speech is long enough": 1000 * (self.enough_s - self.onset_s),
+            "… it is sent": 1000 * (self.sent_s - self.enough_s),
+            "… it is judged": 1000 * (self.decided_s - self.sent_s),
+        }
+
+
+@dataclass(slots=True)
+class Voice:
+    """Who speaks: silence until told to begin, then a recording, and silence again.
+
+    Attributes:
+        samples: the recording.
+        begin: tells it to begin.
+        onset_sample: where in the caller's audio it began; None before.
+        began_s: the caller's audio began, on the wall clock.
+        sent_s: when each piece was sent, on the wall clock.
+    """
+
+    samples: Samples
+    begin: asyncio.Event = field(default_factory=asyncio.Event)
+    onset_sample: int | None = None
+    began_s: float = 0.0
+    sent_s: list[float] = field(default_factory=list)
+
+    async def speak(self, conversation: Conversation) -> None:
+        """Send pieces of 20 ms when they are spoken, until cancelled."""
+        quiet = np.zeros(PIECE_SAMPLES, np.float32)
+        self.began_s = time.time()
+        while True:
+            position = len(self.sent_s) * PIECE_SAMPLES
+            if self.begin.is_set() and self.onset_sample is None:
+                self.onset_sample = position
+            said = len(self.samples) if self.onset_sample is None else position - self.onset_sample
+            piece = self.samples[said : said + PIECE_SAMPLES]
+            await asyncio.sleep(max(0.0, self.spoken_s(position + PIECE_SAMPLES) - time.time()))
+            await conversation.send_audio(piece if len(piece) == PIECE_SAMPLES else quiet)
+            self.sent_s.append(time.time())
+
+    def spoken_s(self, sample: int) -> float:
+        """When the samples before this one had been spoken."""
+        return self.began_s + sample / HEARD_RATE_HZ
+
+    def stopped(self, session: str, turn: int, found_sample: int, *, decided_s: float, silent_s: float) -> Stopped:
+        """What came of it, once the speech that was found at a sample has interrupted."""
+        assert self.onset_sample is not None  # nothing else was said
+        enough_sample = found_sample + MIN_SPEECH_MS * HEARD_RATE_HZ // 1000
+        piece = -(-enough_sample // PIECE_SAMPLES) - 1
+        return Stopped(
+            session,
+            turn,
+            onset_s=self.spoken_s(self.onset_sample),
+            enough_s=self.spoken_s(enough_sample),
+            sent_s=self.sent_s[piece],
+            decided_s=decided_s,
+            silent_s=silent_s,
+        )
 
 
 class Silent:
@@ -170,18 +249,19 @@ async def measure(repeats: int) -> dict[str, list[float]]:
         "decision to silence": [1000 * (one.silent_s - one.decided_s) for one in stopped],
         IDLE: [1000 * max(collector.idle_s(one, engine) for engine in ENGINES) for one in stopped],
         **{f"… {engine}": [1000 * collector.idle_s(one, engine) for one in stopped] for engine in ENGINES},
-        "onset to silence": [1000 * (one.silent_s - one.onset_s) for one in stopped],
+        SILENCED: [1000 * (one.silent_s - one.onset_s) for one in stopped],
+        **{name: [one.way_ms[name] for one in stopped] for name in stopped[0].way_ms},
     }
 
 
 async def interrupt_often(address: str, repeats: int) -> list[Stopped]:
     """Interrupt so many replies, each in a session of its own."""
-    voice = _from_onset(read_speech(QUESTION, HEARD_RATE_HZ))
+    samples = _from_onset(read_speech(QUESTION, HEARD_RATE_HZ))
     chance = random.Random(1)
-    return [await interrupt_once(address, voice, chance.uniform(EARLIEST_S, LATEST_S)) for _ in range(repeats)]
+    return [await interrupt_once(address, Voice(samples), chance.uniform(EARLIEST_S, LATEST_S)) for _ in range(repeats)]
 
 
-async def interrupt_once(address: str, voice: Samples, after_s: float) -> Stopped:
+async def interrupt_once(address: str, voice: Voice, after_s: float) -> Stopped:
     """Have a long text said, and speak into it."""
     async with (
         asyncio.timeout(TURN_TIMEOUT_S),
@@ -190,14 +270,15 @@ async def interrupt_once(address: str, voice: Samples, after_s: float) -> Stoppe
     ):
         session_id = conversation.session.session_id
         created_s = await _created_s(address, session_id)
-        onset: asyncio.Future[float] = asyncio.get_running_loop().create_future()
-        begin = asyncio.Event()
-        speaking = group.create_task(_speak(conversation, voice, begin, onset))
+        found_sample = 0
+        speaking = group.create_task(voice.speak(conversation))
         await conversation.say(TEXT)
         async for event in conversation:
             match event.WhichOneof("event"):
-                case "reply_audio" if not begin.is_set():
-                    asyncio.get_running_loop().call_later(after_s, begin.set)
+                case "reply_audio" if not voice.begin.is_set():
+                    asyncio.get_running_loop().call_later(after_s, voice.begin.set)
+                case "speech_started":
+                    found_sample = event.speech_started.first_sample
                 case "interrupted":
                     silent_s = time.time()
                     decided_s = created_s + event.elapsed_ms / 1000
@@ -211,24 +292,7 @@ async def interrupt_once(address: str, voice: Samples, after_s: float) -> Stoppe
         speaking.cancel()
         with suppress(asyncio.CancelledError):
             await speaking
-        return Stopped(session_id, turn, onset.result(), decided_s, silent_s)
-
-
-async def _speak(
-    conversation: Conversation, voice: Samples, begin: asyncio.Event, onset: "asyncio.Future[float]"
-) -> None:
-    """Be silent until told to begin, speak, and be silent again, in pieces of 20 ms that are sent when spoken."""
-    quiet = np.zeros(PIECE_SAMPLES, np.float32)
-    began_s, pieces, position = time.monotonic(), 0, 0
-    while True:
-        is_speech = begin.is_set() and position < len(voice)
-        if is_speech and not onset.done():
-            onset.set_result(time.time() - (time.monotonic() - began_s - pieces * PIECE_SAMPLES / HEARD_RATE_HZ))
-        piece = voice[position : position + PIECE_SAMPLES] if is_speech else quiet
-        position += PIECE_SAMPLES if is_speech else 0
-        pieces += 1
-        await asyncio.sleep(max(0.0, began_s + pieces * PIECE_SAMPLES / HEARD_RATE_HZ - time.monotonic()))
-        await conversation.send_audio(piece)
+        return voice.stopped(session_id, turn, found_sample, decided_s=decided_s, silent_s=silent_s)
 
 
 async def _created_s(address: str, session_id: str) -> float:
@@ -243,7 +307,7 @@ def _from_onset(speech: Samples) -> Samples:
 
 
 def _session() -> conversation_pb2.SessionStart:
-    barge_in = turn_taking_pb2.BargeInOptions(enabled=True)
+    barge_in = turn_taking_pb2.BargeInOptions(enabled=True, min_speech_ms=MIN_SPEECH_MS)
     options = options_pb2.SessionOptions(
         turn_taking=turn_taking_pb2.TurnTakingOptions(barge_in=barge_in), voice=options_pb2.VoiceOptions(seed=7)
     )

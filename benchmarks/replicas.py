@@ -196,20 +196,23 @@ class Talk:
     async def until(self, kind: str) -> conversation_pb2.ConverseResponse:
         """Follow the events up to one of this kind. Raises RuntimeError if the conversation ends before."""
         async for event in self.conversation:
-            self.streams += event.HasField("session_started")
-            if event.HasField("reply_resumed"):
-                self.resumed.append(event.reply_resumed.first_sample)
-            if event.HasField("turn_ended"):
-                self.ended.append(event.turn_ended.record)
+            self._note(event)
             if event.HasField(kind):  # type: ignore[arg-type]  # a name of the message
                 return event
         raise RuntimeError(f"the conversation ended without {kind}")
 
     async def finish(self) -> None:
-        """Say nothing more, and wait for the end."""
+        """Say nothing more, and follow the events to the end, over whatever streams it takes."""
         await self.conversation.end_input()
-        with suppress(RuntimeError):
-            await self.until("go_away")
+        async for event in self.conversation:
+            self._note(event)
+
+    def _note(self, event: conversation_pb2.ConverseResponse) -> None:
+        self.streams += event.HasField("session_started")
+        if event.HasField("reply_resumed"):
+            self.resumed.append(event.reply_resumed.first_sample)
+        if event.HasField("turn_ended"):
+            self.ended.append(event.turn_ended.record)
 
 
 @asynccontextmanager

@@ -4,7 +4,8 @@
          a2 ▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓ SIGTERM ─ … ─► ends with 0
     new        b3 b4 start ▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓
 
-Ten callers ask one turn after another meanwhile. A turn counts as dropped unless it was completed, was heard sample by
+Ten callers ask one turn after another meanwhile, and go on until one was asked after the last old replica had ended. A
+turn counts as dropped unless it was completed, was heard sample by
 sample as one hears it whom nothing happens to, and is kept as it was told. The grace is so short that some answers have
 to move in the middle. The store's log is judged as for fail-over (redis_history.py).
 """
@@ -15,6 +16,7 @@ import json
 import signal
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Final
@@ -36,7 +38,8 @@ TEXTS: Final = tuple(
     f"{number}: tell me about the river, from its springs in the hills, past the old towns, down to the sea."
     for number in range(TURNS)
 )
-_LONGEST_S: Final = 150.0
+"""Asked again from the first one on, where the roll-out takes longer."""
+_LONGEST_S: Final = 300.0
 
 
 @dataclass(slots=True)
@@ -58,6 +61,21 @@ class Found:
     problems: list[str] = field(default_factory=list)
 
 
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What one caller does.
+
+    Attributes:
+        turns: asked at least.
+        begun: set by the caller, who hears the first reply.
+        over: set when the roll-out is.
+    """
+
+    turns: int
+    begun: asyncio.Event
+    over: asyncio.Event
+
+
 async def measure(folder: Path, rounds: int, *, callers: int = CALLERS, turns: int = TURNS) -> Found:
     """Roll out so often under so many callers."""
     found = Found()
@@ -72,13 +90,14 @@ async def measure(folder: Path, rounds: int, *, callers: int = CALLERS, turns: i
 
 async def _round(replicas: Fleet, callers: int, turns: int, found: Found) -> None:
     await asyncio.gather(*(replicas.start(port, "a") for port in replicas.ports[:2]))
-    expected = await undisturbed(replicas.address, TEXTS[:turns])
-    begun = [asyncio.Event() for _ in range(callers)]
+    expected = await asyncio.gather(*(undisturbed(replicas.address, [text]) for text in TEXTS))
+    begun, over = [asyncio.Event() for _ in range(callers)], asyncio.Event()
     async with asyncio.timeout(_LONGEST_S), asyncio.TaskGroup() as tasks:
         for event in begun:
-            tasks.create_task(_call(replicas, expected, turns, event, found))
+            tasks.create_task(_call(replicas, expected, Plan(turns, event, over), found))
         await asyncio.gather(*(event.wait() for event in begun))
         await _roll_out(replicas, found)
+        over.set()
 
 
 async def _roll_out(replicas: Fleet, found: Found) -> None:
@@ -93,21 +112,24 @@ async def _roll_out(replicas: Fleet, found: Found) -> None:
     found.took_s.append(time.monotonic() - begun_s)
 
 
-async def _call(replicas: Fleet, expected: Samples, turns: int, begun: asyncio.Event, found: Found) -> None:
-    """One caller, turn after turn."""
-    found.asked += turns
+async def _call(replicas: Fleet, expected: Sequence[Samples], plan: Plan, found: Found) -> None:
+    """One caller, turn after turn; the last one is asked when the roll-out is over."""
+    asked, is_last = 0, False
     try:
         async with talk(replicas.address) as caller:
-            for text in TEXTS[:turns]:
-                await caller.ask(text)
+            while not is_last:
+                is_last = plan.over.is_set() and asked + 1 >= plan.turns
+                await caller.ask(TEXTS[asked % len(TEXTS)])
+                asked += 1
+                found.asked += 1
                 await caller.until("reply_audio")
-                begun.set()
+                plan.begun.set()
                 await caller.until("turn_ended")
             owner = await owner_of(replicas, caller.session_id)
             await caller.finish()
     except (ApiError, RuntimeError) as error:
-        begun.set()
-        found.dropped += turns
+        plan.begun.set()
+        found.dropped += asked
         found.problems.append(f"a conversation was lost: {error}")
         return
     found.moved += caller.streams - 1
@@ -116,13 +138,14 @@ async def _call(replicas: Fleet, expected: Samples, turns: int, begun: asyncio.E
         kept = [turn async for turn in client.list_turns(caller.session_id)]
     completed = [turn for turn in kept if turn.outcome == session_pb2.TURN_OUTCOME_COMPLETED]
     heard = caller.player.samples
-    is_whole = np.array_equal(heard, expected) and [words(turn) for turn in kept] == [
+    wanted = np.concatenate([expected[place % len(expected)] for place in range(asked)])
+    is_whole = np.array_equal(heard, wanted) and [words(turn) for turn in kept] == [
         words(turn) for turn in caller.ended
     ]
-    found.dropped += turns - len(completed) if is_whole else turns
+    found.dropped += asked - len(completed) if is_whole else asked
     if not is_whole:
         counts = f"{len(completed)} turns are kept, {len(caller.ended)} were told"
-        found.problems.append(f"{len(heard)} of {len(expected)} samples were heard, {counts}")
+        found.problems.append(f"{len(heard)} of {len(wanted)} samples were heard, {counts}")
     if not owner.startswith("b"):
         found.problems.append(f"a conversation ended at {owner}")
 

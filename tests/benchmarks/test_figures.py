@@ -3,8 +3,10 @@
 import math
 import os
 
+import numpy as np
 import pytest
 
+from benchmarks.barge_in import MIN_SPEECH_MS, Voice
 from benchmarks.first_audio import ratio
 from benchmarks.load import slope_mib_per_minute
 from benchmarks.orchestrator import cost_table
@@ -59,3 +61,14 @@ def test_callers_send_20_ms_of_silence_or_of_noise() -> None:
     assert len(SILENCE.audio.data) == len(NOISE.audio.data) == 640
     assert not any(SILENCE.audio.data)
     assert any(NOISE.audio.data)
+
+
+def test_the_way_from_the_onset_to_silence_is_told_by_who_was_waited_for() -> None:
+    voice = Voice(np.zeros(0, np.float32), onset_sample=16_000, began_s=10.0)
+    voice.sent_s = [10.02 + 0.02 * piece for piece in range(62)]
+    voice.sent_s[60] += 0.3  # that of the samples from 1.20 to 1.22 s: the caller was late
+    found_sample = 16_000 + 224  # 14 ms later; enough is heard 192 ms after it
+    stopped = voice.stopped("s", 1, found_sample, decided_s=11.53, silent_s=11.535)
+    assert MIN_SPEECH_MS == 192
+    assert [round(part) for part in stopped.way_ms.values()] == [206, 314, 10]
+    assert round(1000 * (stopped.silent_s - stopped.onset_s)) == 206 + 314 + 10 + 5

@@ -15,6 +15,6 @@ rate from that reply's first; only the ingress knows the client's own formats. T
 """
 
 from services.orchestrator.conversation.core import Past, begin, step
-from services.orchestrator.conversation.state import State, StreamState, playout_lead_s
+from services.orchestrator.conversation.state import State, StreamState, playout_lead_s, playout_slack_s
 
-__all__ = ["Past", "State", "StreamState", "begin", "playout_lead_s", "step"]
+__all__ = ["Past", "State", "StreamState", "begin", "playout_lead_s", "playout_slack_s", "step"]

@@ -1,6 +1,6 @@
 """What is given up when the rooms fall behind, so that the audio flows on: a pure machine of four levels.
 
-    margin    audio that the listener still has when the next samples of a reply come; 0 is silence
+    margin    audio that a listener in real time still has when the next samples of a reply come; 0 is silence
 
     level 0 ──── `STRIKES` margins below `worse_ms`, one after another ────> 1 ────> 2 ────> 3
             <─── no margin below `better_ms` for `CALM_S` ──────────────────

@@ -134,6 +134,16 @@ class Playout(NamedTuple):
         """How far the sent audio runs ahead of what was heard."""
         return (self.sent_samples - self.heard_samples(now_s)) / self.rate_hz
 
+    def slack_s(self, now_s: float) -> float:
+        """How long a listener in real time still has to hear; who says to have heard sooner is no such listener.
+
+        A client that writes to a file, or acknowledges what it was sent as played, never runs dry: that it has nothing
+        left says nothing of the rooms.
+        """
+        if self.stands:
+            return 0.0
+        return max(self.lead_s(now_s), self._clock_end_s - now_s, 0.0)
+
     def characters_at(self, sample: int) -> int:
         """Characters of the text that are spoken when this sample is heard: even between the ends of two chunks."""
         index = bisect_right(self.ends, sample)

@@ -455,3 +455,11 @@ def playout_lead_s(state: State, now_s: float) -> float:
     if state.ahead.speculation is not None:
         return state.ahead.speculation.end_sample / state.reply_rate_hz
     return 0.0 if (live := state.live) is None else live.playout.lead_s(now_s)
+
+
+def playout_slack_s(state: State, now_s: float) -> float:
+    """The same, before a listener who hears no faster than in real time."""
+    live = state.live
+    if live is None or state.ahead.speculation is not None:
+        return playout_lead_s(state, now_s)
+    return live.playout.slack_s(now_s)

@@ -9,7 +9,7 @@ from services.orchestrator.conversation.effects import Effect
 from services.orchestrator.conversation.events import Event
 from services.orchestrator.conversation.options import Options
 from services.orchestrator.conversation.record import Message
-from services.orchestrator.conversation.state import State, playout_lead_s
+from services.orchestrator.conversation.state import State, playout_lead_s, playout_slack_s
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +62,9 @@ class Core(Protocol):
 
     def playout_lead_s(self, now_s: float) -> float:
         """How far the reply under way was sent ahead of what was heard."""
+
+    def playout_slack_s(self, now_s: float) -> float:
+        """The same, of a listener who hears no faster than in real time."""
 
     def step(self, event: Event) -> tuple[Effect, ...]:
         """Take an event and say what is to be done."""
@@ -121,6 +124,10 @@ class PureCore:
     def playout_lead_s(self, now_s: float) -> float:
         """See the protocol."""
         return playout_lead_s(self._state, now_s)
+
+    def playout_slack_s(self, now_s: float) -> float:
+        """See the protocol."""
+        return playout_slack_s(self._state, now_s)
 
     def step(self, event: Event) -> tuple[Effect, ...]:
         """See the protocol."""

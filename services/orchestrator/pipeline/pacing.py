@@ -10,6 +10,7 @@ promised that the same seed sounds the same: there no step of the flow is left o
 """
 
 from collections.abc import Callable
+from typing import Final
 
 from services.orchestrator.conversation.record import Degradation
 from services.orchestrator.pipeline.gate import Gate
@@ -18,6 +19,9 @@ from services.orchestrator.pipeline.meter import Meter
 from services.orchestrator.pipeline.rations import Rations
 from services.orchestrator.ports.rooms import Haste
 
+_BEGINNING_MS: Final = 1000.0
+"""Of a reply's audio: with so much made, rooms that keep up have a margin that the governor calls calm."""
+
 
 class Pacing:
     """The pace of one reply.
@@ -25,7 +29,7 @@ class Pacing:
     Args:
         limits: of replies.
         rations: what is given up; None gives up nothing and tells nobody.
-        ahead_ms: audio that was made and not heard.
+        ahead_ms: audio that was made and that a listener in real time has not heard.
         gate: whether the reply is only prepared.
         meter: told what was done without.
         has_seed: the caller chose the seed of the voice.
@@ -47,7 +51,7 @@ class Pacing:
         self._gate = gate
         self._meter = meter
         self._has_seed = has_seed
-        self._has_audio = False
+        self._made_ms = 0.0
 
     def slack_ms(self, spoken_ms: float = 0.0) -> int:
         """How long the listener can wait for what follows; `spoken_ms`: of speech that will be voiced before it."""
@@ -71,14 +75,20 @@ class Pacing:
             self._meter.degraded(Degradation.FEWER_FLOW_STEPS)
         return Haste(self.slack_ms(), flow_steps, first_hop_ms)
 
-    def came(self) -> None:
-        """Samples came. The first ones of a reply have nobody who runs dry; the others tell how the rooms keep up."""
-        if self._has_audio and self._rations is not None and self._gate.is_open:
-            self._rations.margin(self._ahead_ms())
-        self._has_audio = True
+    def came(self, length_ms: float) -> None:
+        """Samples came, of this length; what their listener had left tells how the rooms keep up.
+
+        The first ones of a reply have nobody who runs dry. A reply that has just begun cannot be far ahead, however
+        fast the rooms are: there only a listener who had nothing left says something.
+        """
+        if self._made_ms and self._rations is not None and self._gate.is_open:
+            margin_ms = self._ahead_ms()
+            if self._made_ms >= _BEGINNING_MS or margin_ms <= 0:
+                self._rations.margin(margin_ms)
+        self._made_ms += length_ms
 
     def _is_smaller(self) -> bool:
-        return not self._has_audio and Degradation.SMALLER_FIRST_CHUNK in self._given_up
+        return not self._made_ms and Degradation.SMALLER_FIRST_CHUNK in self._given_up
 
     def _leaves_out_steps(self) -> bool:
         return not self._has_seed and Degradation.FEWER_FLOW_STEPS in self._given_up

@@ -67,12 +67,13 @@ class ReplyNeeds:
         rooms: where the models are.
         find_voice: gives the session's voice by its id.
         utterance: gives an utterance by its number.
-        lead_s: how far the audio that was sent runs ahead of what was heard.
+        lead_s: how far the audio that was sent runs ahead of what was heard: by the client's word, where it gives it.
         tell: takes the reply's events.
         clock: monotonic seconds.
         limits: bounds and patience.
         window: of what the chat model reads; None where words are given.
         rations: what the replica's replies do without now; None gives up nothing.
+        slack_s: as `lead_s`, of a listener who hears no faster than in real time; None is `lead_s` itself.
     """
 
     rooms: Rooms
@@ -84,6 +85,7 @@ class ReplyNeeds:
     limits: PipelineLimits
     window: ContextWindow | None = None
     rations: Rations | None = None
+    slack_s: Callable[[], float] | None = None
 
 
 class Reply:
@@ -130,7 +132,7 @@ class Reply:
         pacing = Pacing(
             self._limits,
             needs.rations,
-            ahead_ms=self._ahead_ms,
+            ahead_ms=self._slack_ms,
             gate=self._gate,
             meter=meter,
             has_seed=effect.options.voice.seed is not None,
@@ -322,6 +324,10 @@ class Reply:
 
     def _ahead_ms(self) -> float:
         return self._needs.lead_s() * 1000 + self._audio.held_ms
+
+    def _slack_ms(self) -> float:
+        slack_s = self._needs.slack_s or self._needs.lead_s
+        return slack_s() * 1000 + self._audio.held_ms
 
     async def _release(self) -> None:
         for kept in self._start.pieces:

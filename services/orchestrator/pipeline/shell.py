@@ -81,6 +81,7 @@ class Session:
             identity.tenant,
             shared,
             lead_s=lambda: core.playout_lead_s(shared.clock()),
+            slack_s=lambda: core.playout_slack_s(shared.clock()),
             tell=self.tell,
         )
         self._core = core

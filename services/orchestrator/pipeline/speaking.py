@@ -214,7 +214,7 @@ class Speaking:
                 raise _silent("vocoder", self._limits) from error
             if len(samples):
                 request.output()
-                self._pacing.came()
+                self._pacing.came(len(samples) * 1000 / self._rooms.vocoder.sample_rate_hz)
             return samples
 
     async def _send(self, samples: Samples, spoken_characters: int, audio: Channel[AudioPiece]) -> None:

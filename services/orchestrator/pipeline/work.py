@@ -52,6 +52,7 @@ class SessionWork:
         session_id, tenant: the session's.
         shared: what all sessions have.
         lead_s: how far the audio that was sent runs ahead of what was heard.
+        slack_s: the same, of a listener who hears no faster than in real time.
         tell: takes events for the core.
 
     Attributes:
@@ -65,6 +66,7 @@ class SessionWork:
         shared: Surroundings,
         *,
         lead_s: Callable[[], float],
+        slack_s: Callable[[], float],
         tell: Callable[[Event], None],
     ) -> None:
         self.traceparent = ""
@@ -94,6 +96,7 @@ class SessionWork:
                 spawn=lambda summary: self._group.create_task(summary),
             ),
             rations=shared.rations,
+            slack_s=slack_s,
         )
 
     def use(self, tasks: asyncio.TaskGroup) -> None:

@@ -212,6 +212,10 @@ class RecordingCore:
         """See the protocol."""
         return self._core.playout_lead_s(now_s)
 
+    def playout_slack_s(self, now_s: float) -> float:
+        """See the protocol."""
+        return self._core.playout_slack_s(now_s)
+
     def step(self, event: Event) -> tuple[Effect, ...]:
         """See the protocol."""
         try:

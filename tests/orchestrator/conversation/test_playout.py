@@ -136,3 +136,19 @@ def test_a_reply_that_was_stopped_and_goes_on_did_not_run_dry_meanwhile() -> Non
     playout = sent(2000).stopped_at(500, 5).sending(9.0, 1500, 15)
     assert playout.underruns == 0
     assert playout.sending(10.5, 2000, 20).underruns == 1
+
+
+def test_a_client_that_plays_faster_than_real_time_has_the_slack_of_one_that_does_not() -> None:
+    playout = sent(2000).acknowledging(0.1, Playback(1, 2000))
+    assert (playout.lead_s(0.5), playout.slack_s(0.5)) == (0.0, 1.5)
+    assert playout.slack_s(3.0) == 0.0
+
+
+def test_a_player_behind_the_clock_has_the_slack_that_it_tells() -> None:
+    assert sent(2000).acknowledging(1.0, Playback(1, 300)).slack_s(1.0) == 1.7
+
+
+def test_a_stopped_reply_has_no_slack_until_it_goes_on() -> None:
+    stopped = sent(2000).stopped_at(500, 5)
+    assert stopped.slack_s(0.1) == 0.0
+    assert stopped.sending(0.1, 1500, 15).slack_s(0.1) == 1.0

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 
+from services.orchestrator.conversation.events import Acknowledged, Playback
 from services.orchestrator.conversation.governor import CALM_S, SETTLING_S, STRIKES
 from services.orchestrator.conversation.options import Options, SpeculationOptions
 from services.orchestrator.conversation.outputs import ReplyAudio, TurnEnded
@@ -18,7 +19,7 @@ from services.orchestrator.pipeline.rations import Rations
 from services.orchestrator.ports.rooms import Haste
 from tests.fakes.clock import run
 from tests.fakes.rooms import PACED, Pace, Paces
-from tests.orchestrator.pipeline.house import OPTIONS, Client, House, house, start
+from tests.orchestrator.pipeline.house import OPTIONS, Client, House, house, loop_time, start
 
 pytestmark = pytest.mark.unit
 
@@ -52,13 +53,17 @@ class Bench:
         assert self.rations.level == level
         self.gate = Gate(is_open=is_open, ahead_ms=0)
         self.meter = Meter(self.clock, Unobserved())
-        self.pacing = Pacing(
+        self.has_seed = has_seed
+        self.pacing = self.new_reply()
+
+    def new_reply(self) -> Pacing:
+        return Pacing(
             LIMITS,
             self.rations,
             ahead_ms=lambda: self.ahead_ms,
             gate=self.gate,
             meter=self.meter,
-            has_seed=has_seed,
+            has_seed=self.has_seed,
         )
 
     @property
@@ -98,7 +103,7 @@ def test_what_a_reply_does_without_at_each_level(
     bench = Bench(level, has_seed=has_seed)
     chunks_ms = [bench.pacing.first_chunk_ms()]
     hastes = [bench.pacing.haste()]
-    bench.pacing.came()
+    bench.pacing.came(300.0)
     chunks_ms.append(bench.pacing.first_chunk_ms())
     hastes.append(bench.pacing.haste())
     assert [(haste.flow_steps, haste.first_hop_ms) for haste in hastes] == [first, later]
@@ -108,12 +113,44 @@ def test_what_a_reply_does_without_at_each_level(
 
 def test_first_samples_and_those_of_a_prepared_reply_say_nothing_of_the_rooms() -> None:
     for bench, level in ((Bench(), 1), (Bench(is_open=False), 0)):
-        bench.pacing.came()
+        bench.pacing.came(300.0)
         for _ in range(STRIKES - 1):
-            bench.pacing.came()
+            bench.pacing.came(300.0)
         assert bench.rations.level == 0
-        bench.pacing.came()
+        bench.pacing.came(300.0)
         assert bench.rations.level == level
+
+
+def test_a_reply_that_has_just_begun_says_something_of_the_rooms_only_where_its_listener_has_nothing_left() -> None:
+    for margin_ms, level in ((1.0, 0), (0.0, 1)):
+        bench = Bench()
+        bench.pacing.came(300.0)
+        bench.ahead_ms = margin_ms
+        for _ in range(STRIKES):
+            bench.pacing.came(200.0)
+        assert bench.rations.level == level
+
+
+def test_a_reply_that_had_a_second_to_get_ahead_tells_how_the_rooms_keep_up() -> None:
+    bench = Bench()
+    bench.pacing.came(1000.0)
+    bench.ahead_ms = 239.0
+    for _ in range(STRIKES):
+        assert bench.rations.level == 0
+        bench.pacing.came(300.0)
+    assert bench.rations.level == 1
+
+
+def test_replies_that_begin_again_and_again_do_not_keep_a_level_that_is_not_needed() -> None:
+    bench = Bench(1)
+    bench.ahead_ms = 150.0  # what is left of a first chunk
+    for _ in range(6):
+        bench.clock.now_s += CALM_S / 4
+        bench.pacing = bench.new_reply()
+        bench.pacing.came(300.0)
+        bench.pacing.came(300.0)
+        bench.rations.review()
+    assert bench.rations.level == 0
 
 
 async def _asked(place: House, client: Client, turn: int) -> TurnEnded:
@@ -177,6 +214,31 @@ def test_replies_do_without_more_and_more_while_the_vocoder_is_slow_and_get_it_b
     assert place.rooms.vocoder.hastes[-1].flow_steps == 0
     assert {haste.flow_steps for haste in place.rooms.vocoder.hastes} == {0, 4}
     assert {haste.first_hop_ms for haste in place.rooms.vocoder.hastes} == {0, 175}
+
+
+def test_a_client_that_has_played_all_as_soon_as_it_came_says_nothing_of_the_rooms() -> None:
+    async def main() -> None:
+        async with house(PACED) as place, asyncio.TaskGroup() as tasks:
+            client = await start(place, tasks, options=NO_SEED)
+            tasks.create_task(_play_at_once(client))
+            ended = [await _asked(place, client, turn + 1) for turn in range(4)]
+            assert [turn.record.metrics.degradations for turn in ended] == [()] * 4
+            assert place.sessions.degradation_level == 0
+            client.hang_up()
+
+    run(main())
+
+
+async def _play_at_once(client: Client) -> None:
+    """Acknowledge every sample of a reply when it is sent, until the client hangs up."""
+    said = 0
+    while not client.is_over:
+        audio = client.of(ReplyAudio)
+        if len(audio) > said:
+            said = len(audio)
+            turn = next(emitted.turn for _, emitted in reversed(client.emitted) if emitted.output is audio[-1])
+            client.stream.tell(Acknowledged(loop_time(), Playback(turn, audio[-1].end_sample)))
+        await asyncio.sleep(0.01)
 
 
 def test_with_rooms_that_keep_up_nothing_is_given_up() -> None:
