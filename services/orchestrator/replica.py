@@ -16,7 +16,7 @@ import secrets
 import socket
 import time
 from collections.abc import Awaitable, Callable
-from contextlib import AsyncExitStack, suppress
+from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import Final, Self
 
@@ -362,6 +362,8 @@ async def _watch_loop(metrics: Metrics, clock: Callable[[], float]) -> None:
 
 
 async def _cancelled(task: asyncio.Task[None]) -> None:
+    """Cancel and await; a cancellation of the caller's own goes on."""
     task.cancel()
-    with suppress(asyncio.CancelledError):
-        await task
+    await asyncio.wait([task])
+    if not task.cancelled():
+        task.result()

@@ -110,7 +110,7 @@ def go_on(state: State, out: list[Effect]) -> State:
     )
     options = turn.options if len(calls) < MAX_CALLS else replace(turn.options, tools=())
     turn = turn._replace(calls=calls, notices=0, has_all_text=False)
-    return _begin_part(state, turn, continued(turn), "", options, out)
+    return _begin_part(state, turn, continued(turn), "", options=options, out=out)
 
 
 def await_calls(state: State, turn: Turn, at_s: float, out: list[Effect]) -> None:
@@ -130,7 +130,7 @@ def on_notice_time(state: State, at_s: float, out: list[Effect]) -> State:
         await_calls(state, turn, at_s, out)
         return state
     turn = turn._replace(notices=turn.notices + 1)
-    return _begin_part(state, turn, (), turn.options.tool_speech.notice, turn.options, out)
+    return _begin_part(state, turn, (), turn.options.tool_speech.notice, options=turn.options, out=out)
 
 
 def calls_unread(turn: Turn) -> bool:
@@ -145,7 +145,7 @@ def running(state: State, turn: Turn) -> State:
 
 
 def _begin_part(
-    state: State, turn: Turn, context: tuple[Message, ...], words: str, options: Options, out: list[Effect]
+    state: State, turn: Turn, context: tuple[Message, ...], words: str, *, options: Options, out: list[Effect]
 ) -> State:
     """Begin the next part of the live reply, its text behind a space where the script has spaces."""
     if turn.text and not turn.text[-1].isspace() and turn.text[-1] < _FIRST_EAST_ASIAN:
