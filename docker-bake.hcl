@@ -41,7 +41,8 @@ variable "TRITON_DIGEST" {
   }
 }
 # The language models need vLLM 0.15 or later, and were tested with 0.32. 25.08 and the rest of 2025 have an older one; of
-# 26.06 it is published that it has 0.22.1. What a later tag has, its own `pip show vllm` says.
+# 26.06 a public project that builds on it says that it has 0.22.1, and NVIDIA's notes give no version. What a tag has,
+# its own `pip show vllm` says.
 variable "VLLM_TAG" {
   default = "nvcr.io/nvidia/tritonserver:26.06-vllm-python-py3"
 }
