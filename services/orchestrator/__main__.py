@@ -12,7 +12,7 @@ from typing import Final
 import uvloop
 
 from services.orchestrator.config import read_settings
-from services.orchestrator.replica import Replica
+from services.orchestrator.replica import Replica, settle_memory
 from services.shared.errors import StepAudioError
 from services.shared.telemetry.logs import configure_logs
 
@@ -26,6 +26,7 @@ async def _run() -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, asked_to_stop.set)
     async with Replica(settings) as replica:
+        settle_memory()
         await asked_to_stop.wait()
         await replica.drain(settings.drain_grace_s)
 

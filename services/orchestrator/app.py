@@ -20,7 +20,7 @@ from ray import serve
 from ray.serve.config import AutoscalingConfig, AutoscalingContext, AutoscalingPolicy
 
 from services.orchestrator.config import OrchestratorSettings, read_settings
-from services.orchestrator.replica import Replica
+from services.orchestrator.replica import Replica, settle_memory
 from services.shared.telemetry.logs import configure_logs
 
 OPEN_SESSIONS: Final = "open_sessions"
@@ -38,6 +38,7 @@ class Orchestrator:
         configure_logs(settings.log_level, file=settings.log_file)
         self._grace_s = settings.drain_grace_s
         self._replica = await Replica(settings).__aenter__()
+        settle_memory()
 
     async def address(self) -> str:
         """Where this replica's public API is."""

@@ -1,6 +1,7 @@
 """A replica serves before its rooms are there, watches itself, and drains."""
 
 import asyncio
+import gc
 import os
 import signal
 import subprocess
@@ -21,7 +22,7 @@ from protos.gen.stepaudio.v1 import audio_pb2, speech_pb2, speech_pb2_grpc, voic
 from services.local.redis import RedisServer, is_installed
 from services.local.triton import free_ports
 from services.orchestrator.config import OrchestratorSettings, read_settings
-from services.orchestrator.replica import CountedFaults, Replica
+from services.orchestrator.replica import CountedFaults, Replica, settle_memory
 from services.shared.errors import CorruptFileError, InvalidOptionError, RoomUnavailableError
 from services.shared.telemetry.catalogue import ORCHESTRATOR, ORCHESTRATOR_METRICS
 from services.shared.telemetry.metrics import Metrics
@@ -50,6 +51,19 @@ def settings(environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Or
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     return read_settings()
+
+
+@pytest.mark.unit
+def test_collections_walk_only_what_was_made_since_serving_began() -> None:
+    before = {"exists": "already"}
+    settle_memory()
+    try:
+        since = {"is": ["new"]}
+        walked = {id(thing) for thing in gc.get_objects()}
+    finally:
+        gc.unfreeze()
+    assert id(since) in walked or id(since["is"]) in walked
+    assert id(before) not in walked
 
 
 @pytest.mark.unit
