@@ -1,6 +1,6 @@
 """This server beside pipecat and LiveKit Agents, on the same audio and the same stub rooms, in one run.
 
-    python -m benchmarks.peers --python ENVIRONMENT/bin/python [--quick] [--json FILE]
+    python -m benchmarks.peers --python ENVIRONMENT/bin/python [--quick] [--sessions N …] [--json FILE]
 
 The frameworks' packages do not go together with this project's (soundfile), so they have an environment of their own:
 
@@ -25,7 +25,7 @@ import sys
 import tempfile
 import wave
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -107,9 +107,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--python", type=Path, required=True, help="the interpreter that has the frameworks")
     parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--sessions", type=int, nargs="+", help="how many share a process, for the frames")
     parser.add_argument("--json", type=Path, default=OUT, help="where all figures are written")
     arguments = parser.parse_args()
     plan = QUICK if arguments.quick else FULL
+    if arguments.sessions:
+        plan = replace(plan, sessions=tuple(arguments.sessions))
     with tempfile.TemporaryDirectory() as folder:
         clip = Path(folder) / "clip.pcm"
         with wave.open(str(CLIP)) as file:

