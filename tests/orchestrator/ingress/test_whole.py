@@ -233,8 +233,8 @@ def test_hang_ups_in_the_middle_of_a_reply_leave_no_session_and_no_room_at_work(
 
 
 STATUS_LOST = "Internal error from Core"
-"""What gRPC's client tells when it was still writing to a stream that the server had ended, in place of the status; a busy
-machine makes it. The server words its own INTERNAL otherwise."""
+"""What gRPC's client tells in place of the status when it was still writing to a stream that the server had ended, as
+happens on a busy machine. The server words its own INTERNAL otherwise."""
 SMALL = st.integers(-5, 5)
 SAMPLES = st.integers(-(2**63), 2**63 - 1) | SMALL | st.integers(0, 10_000)
 FLOATS = st.floats(width=32)
