@@ -25,8 +25,10 @@ RATE_HZ: Final = 16_000
 TOGETHER: Final = 4
 SHORT_PROMPT, LONG_PROMPT = 40, 340
 FEW, MANY = 16, 96
-FIRST, SMALL, LARGE = 30, 15, 60
+FIRST, SMALL, LARGE = 25, 15, 60
 """Speech tokens of a stream's first request and of later ones."""
+HELD_BACK: Final = 12
+"""Of the first request's tokens: their audio comes with the requests behind it."""
 
 Job = Callable[[], Awaitable[None]]
 
@@ -122,17 +124,17 @@ async def vocoder_law(client: TritonClient, voice: Mapping[str, Array], meter: M
 
         return run
 
-    first_s = await meter.seconds(job(FIRST))
-    small_s = (await meter.seconds(job(FIRST, *4 * [SMALL])) - first_s) / 4
-    large_s = (await meter.seconds(job(FIRST, *4 * [LARGE])) - first_s) / 4
+    small_s = await meter.seconds(job(FIRST, *4 * [SMALL]))
+    more_s = await meter.seconds(job(FIRST, *8 * [SMALL]))
+    large_s = await meter.seconds(job(FIRST, *4 * [LARGE]))
     together_s = await meter.seconds(job(FIRST, *4 * [LARGE]), at_once=TOGETHER) / TOGETHER
-    unit_s = max(0.0, (large_s - small_s) / (LARGE - SMALL))
-    alone_s = first_s + 4 * large_s
-    fixed_s = max(0.0, (alone_s - together_s) / 5 / (1 - 1 / TOGETHER))
-    later_s = max(0.0, small_s - SMALL * unit_s)
+    unit_s = max(0.0, (large_s - small_s) / (4 * (LARGE - SMALL)))
+    later_s = max(0.0, (more_s - small_s) / 4 - SMALL * unit_s)
+    fixed_s = max(0.0, (large_s - together_s) / 5 / (1 - 1 / TOGETHER))
+    first_s = small_s - 4 * later_s - (4 * SMALL + HELD_BACK) * unit_s
     return PassLaw(
         fixed_s=min(fixed_s, later_s),
         request_s=max(0.0, later_s - fixed_s),
         unit_s=unit_s,
-        first_s=max(0.0, first_s - FIRST * unit_s - later_s),
+        first_s=first_s - FIRST * unit_s - later_s,
     )

@@ -12,7 +12,7 @@ import asyncio
 import random
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,6 +32,7 @@ from services.local.settings import LocalSettings
 from services.local.system import LocalSystem
 from services.shared.triton.client import TritonClient
 from services.shared.triton.specs import STEP1_CHAT, STEP1_TTS
+from services.shared.triton.tensors import Array
 from stepaudio.conversation import Conversation
 from stepaudio.formats import Samples
 from stepaudio.sources import paced, silence
@@ -40,6 +41,8 @@ CALLERS: Final = (1, 2, 4)
 PAUSE_S: Final = 1.0
 CORES: Final = 2
 SIMULATED_S: Final = 600.0
+AROUND_VOICE_TOKENS: Final = 40
+"""Of a prompt of the speech model: the system prompt's and the text's, beside the voice's clip."""
 
 
 @dataclass(slots=True)
@@ -48,13 +51,18 @@ class Measured:
 
     Attributes:
         first_audio_s: from the end of speech.
+        reply_s: from there to the end of the turn.
         turns: their shapes.
-        seconds: of all.
     """
 
     first_audio_s: list[float] = field(default_factory=list)
+    reply_s: list[float] = field(default_factory=list)
     turns: list[Turn] = field(default_factory=list)
-    seconds: float = 0.0
+
+    def turns_a_minute(self, callers: int) -> float:
+        """Of all callers together; opening a conversation for each turn is left out."""
+        turn_s = _mean([turn.pause_s + turn.speech_s for turn in self.turns]) + _mean(self.reply_s)
+        return 60 * callers / turn_s
 
 
 def check(*, quick: bool, laws_file: Path | None) -> str:
@@ -63,37 +71,38 @@ def check(*, quick: bool, laws_file: Path | None) -> str:
         settings = LocalSettings(run_folder=Path(folder))
         system = LocalSystem(settings, notify=lambda step: None, rooms_only=False)
         try:
-            deployment, measured = asyncio.run(_measure(system, settings, turns=4 if quick else 16))
+            deployment, voice_tokens, measured = asyncio.run(_measure(system, settings, turns=4 if quick else 16))
         finally:
             system.stop()
     if laws_file is not None:
         write_deployment(deployment, laws_file)
-    habits = Habits(endpointing_s=0.0, prepare_s=0.0, plays=False)
-    draw = one_of(measured[CALLERS[0]].turns, PAUSE_S)
+    prompt_tokens = voice_tokens + AROUND_VOICE_TOKENS
+    habits = Habits(endpointing_s=0.0, prepare_s=0.0, plays=False, clause_prompt_tokens=prompt_tokens)
     predicted = {
-        callers: simulate(deployment, callers, draw, habits=habits, seconds=SIMULATED_S, warm_up_s=10.0)
-        for callers in CALLERS
+        callers: simulate(deployment, callers, one_of(found.turns), habits=habits, seconds=SIMULATED_S, warm_up_s=10.0)
+        for callers, found in measured.items()
     }
     return "\n".join([_laws(deployment), "", _comparison(predicted, measured)])
 
 
 async def _measure(
     system: LocalSystem, settings: LocalSettings, *, turns: int
-) -> tuple[Deployment, dict[int, Measured]]:
-    """Laws first, then callers."""
+) -> tuple[Deployment, int, dict[int, Measured]]:
+    """Laws first, then callers; and the tokens of the voice's clip."""
     await system.start()
     record = read_record(settings.run_folder)
     assert record is not None  # it was written by the start
     speeches = read_questions(8)
     await _speak(record, speeches, callers=2, turns=1)  # everything has been used once
-    deployment = await _deployment(system, settings, record)
-    return deployment, {callers: await _speak(record, speeches, callers=callers, turns=turns) for callers in CALLERS}
+    voice = await nano_voice(system, settings)
+    deployment = await _deployment(system, voice, record)
+    measured = {callers: await _speak(record, speeches, callers=callers, turns=turns) for callers in CALLERS}
+    return deployment, len(voice["voice_tokens"]), measured
 
 
-async def _deployment(system: LocalSystem, settings: LocalSettings, record: RunRecord) -> Deployment:
+async def _deployment(system: LocalSystem, voice: Mapping[str, Array], record: RunRecord) -> Deployment:
     """The local system with its measured laws."""
     pids = {server.name: server.pid for server in record.servers}
-    voice = await nano_voice(system, settings)
     async with AsyncExitStack() as stack:
         clients = {
             name: await stack.enter_async_context(TritonClient(system.servers[name].address))
@@ -135,17 +144,16 @@ async def _speak(record: RunRecord, speeches: Sequence[Samples], *, callers: int
     """So many callers at once, each with so many turns."""
     address = next(server.address for server in record.servers if server.name == ORCHESTRATOR)
     measured = Measured()
-    started_s = time.perf_counter()
     async with asyncio.TaskGroup() as group:
         for caller in range(callers):
             group.create_task(_call(address, speeches, measured, random.Random(caller), turns))
-    measured.seconds = time.perf_counter() - started_s
     return measured
 
 
 async def _call(address: str, speeches: Sequence[Samples], into: Measured, chance: random.Random, turns: int) -> None:
     for _ in range(turns):
-        await asyncio.sleep(chance.expovariate(1 / PAUSE_S))
+        pause_s = chance.expovariate(1 / PAUSE_S)
+        await asyncio.sleep(pause_s)
         speech = chance.choice(speeches)
         async with (
             asyncio.timeout(TURN_TIMEOUT_S),
@@ -162,10 +170,11 @@ async def _call(address: str, speeches: Sequence[Samples], into: Measured, chanc
                     first_s = time.perf_counter()
                 elif kind == "turn_ended":
                     metrics = event.turn_ended.record.metrics
+                    into.reply_s.append(time.perf_counter() - spoken_s)
                     break
         into.first_audio_s.append(first_s - spoken_s)
         clause = (metrics.text_tokens, metrics.speech_tokens)
-        into.turns.append(Turn(0.0, len(speech) / HEARD_RATE_HZ, metrics.prompt_tokens, (clause,)))
+        into.turns.append(Turn(pause_s, len(speech) / HEARD_RATE_HZ, metrics.prompt_tokens, (clause,)))
 
 
 def _laws(deployment: Deployment) -> str:
@@ -185,7 +194,7 @@ def _comparison(predicted: dict[int, Seen], measured: dict[int, Measured]) -> st
         for name, ours, theirs in (
             ("first audio, median s", percentile(seen.first_audio_s, 50), percentile(found.first_audio_s, 50)),
             ("first audio, mean s", _mean(seen.first_audio_s), _mean(found.first_audio_s)),
-            ("turns a minute", 60 * seen.turns / seen.measured_s, 60 * len(found.turns) / found.seconds),
+            ("turns a minute", 60 * seen.turns / seen.measured_s, found.turns_a_minute(callers)),
         ):
             rows.append((callers, name, f"{ours:.3f}", f"{theirs:.3f}", f"{100 * (ours / theirs - 1):+.0f} %"))
     return table(("callers", "figure", "predicted", "measured", "difference"), rows)

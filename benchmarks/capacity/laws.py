@@ -23,7 +23,7 @@ class PassLaw:
         fixed_s: of a pass.
         request_s: of each request in it.
         unit_s: of each unit of work in it.
-        first_s: more for a stream's first request.
+        first_s: more for a stream's first request; less than nothing where it makes the audio of fewer tokens.
     """
 
     fixed_s: float

@@ -3,7 +3,7 @@
 import math
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
 
 TOKEN_S: Final = 0.024
@@ -55,7 +55,7 @@ class Habits:
     prepared_s: float = 1.2
     hearing_s: float = 0.24
     speech_group: int = 5
-    first_tokens: int = 30
+    first_tokens: int = 25
     chunk_tokens: int = 100
     lead_s: float = 3.0
     clause_prompt_tokens: int = 250
@@ -92,13 +92,9 @@ def everyday_turn(chance: random.Random) -> Turn:
     )
 
 
-def one_of(turns: Sequence[Turn], pause_s: float) -> Turns:
-    """Draws one of the turns that were seen, after a pause of about so long."""
-
-    def draw(chance: random.Random) -> Turn:
-        return replace(chance.choice(turns), pause_s=chance.expovariate(1 / pause_s))
-
-    return draw
+def one_of(turns: Sequence[Turn]) -> Turns:
+    """Draws one of the turns that were seen."""
+    return lambda chance: chance.choice(turns)
 
 
 def _lognormal(chance: random.Random, median: float, spread: float) -> float:
