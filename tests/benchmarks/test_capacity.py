@@ -132,7 +132,7 @@ def test_objectives_that_no_number_of_servers_keeps_are_an_error() -> None:
 
 
 def test_more_conversations_on_the_same_servers_wait_longer() -> None:
-    draw = one_of([ALONE], 1.0)
+    draw = one_of([replace(ALONE, pause_s=pause_s) for pause_s in (0.3, 0.7, 1.0, 1.6)])
     few, many = (
         simulate(H800X8, number, draw, habits=Habits(), seconds=40.0, warm_up_s=10.0).first_audio_s
         for number in (2, 60)
