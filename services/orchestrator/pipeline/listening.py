@@ -159,7 +159,7 @@ class Listening:
             if self.audio.end_sample - self._judged < FRAME_SAMPLES:
                 return
             if self._silences and self._has_told_silence():
-                asyncio.get_running_loop().call_soon(self._judge)
+                asyncio.get_running_loop().call_soon(self._go_on)
                 return
             try:
                 self._answer = asyncio.ensure_future(self._activity.judge(self._next_frames()))
@@ -168,7 +168,7 @@ class Listening:
                 return
             if not self._answer.done():
                 self._asked_s = asyncio.get_running_loop().time()
-                self._answer.add_done_callback(self._answered)
+                self._answer.add_done_callback(self._go_on)
                 return
             self._take(self._answer)
 
@@ -179,9 +179,14 @@ class Listening:
         frames = min((end - start) // FRAME_SAMPLES, self._limits.vad_batch_frames)
         return self.audio.read(start, start + frames * FRAME_SAMPLES)
 
-    def _answered(self, answer: "asyncio.Future[tuple[float, ...]]") -> None:
-        self._take(answer)
-        self._judge()
+    def _go_on(self, answer: "asyncio.Future[tuple[float, ...]] | None" = None) -> None:
+        """Called by the loop, which would only log an error of whoever is told: `run` raises it."""
+        try:
+            if answer is not None:
+                self._take(answer)
+            self._judge()
+        except Exception as error:  # noqa: BLE001 - whatever it is, `run` raises it
+            self._fail(error)
 
     def _take(self, answer: "asyncio.Future[tuple[float, ...]]") -> None:
         self._answer = None

@@ -321,6 +321,24 @@ def test_a_refusal_of_voice_activity_ends_listening_and_nothing_is_asked_after_i
     run(main())
 
 
+@pytest.mark.parametrize("silence_s", [0, 60])
+def test_an_error_of_whoever_is_told_ends_listening_and_is_raised(silence_s: int) -> None:
+    async def main() -> None:
+        def told(end_sample: int, _: float) -> None:
+            if end_sample > 16_000 * silence_s:
+                raise LookupError("a fault of the core's")
+
+        detector = ScriptedDetector([0.0] * 4000, delay_s=0.3)
+        heard = Listening(detector, LIMITS, first_sample=0, told=told, clock=loop_time)
+        task = asyncio.ensure_future(heard.run())
+        heard.hear(np.zeros(2 * FRAME_SAMPLES, np.float32), 16_000 * silence_s)
+        with pytest.raises(LookupError, match="a fault of the core's"):
+            async with asyncio.timeout(LIMITS.vad_s / 2 + 30):
+                await task
+
+    run(main())
+
+
 def test_an_answer_that_takes_too_long_ends_listening_at_its_limit() -> None:
     async def main() -> None:
         heard, frames = listening(ScriptedDetector(delay_s=100.0), limits=PipelineLimits(vad_s=5.0))
