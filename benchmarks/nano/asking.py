@@ -16,6 +16,7 @@ from benchmarks.nano.judges import Recogniser, Samples, at_16k
 from services.nano.domain import spoken_text
 from services.nano.evaluation import NEW_TO_NEW, RECALL, SEEN_TO_NEW, SENTENCE, Asked
 from services.nano.grammar import CALL_END, CALL_START
+from services.nano.tokens.vocabulary import SPEAKERS
 from services.offline.pipeline import OfflinePipeline
 from services.offline.speaking import SpeechOptions
 from services.shared.audio.files import Audio, read_audio
@@ -156,7 +157,7 @@ def is_right(reply: str, asked: Asked) -> bool:
 
 
 def sentences(examiner: Examiner, asked: Sequence[Asked], folder: Path) -> Iterator[Outcome]:
-    """Unseen sentences: as recorded, through the codes and back, and spoken from text; replies spoken from text."""
+    """Unseen sentences: as recorded, through the codes and back in the same voice, spoken from text; replies spoken."""
     voices = examiner.voices
     for number, one in enumerate(examiner.some([a for a in asked if a.group == SENTENCE])):
         recording, name = read_audio(folder / one.file), f"{number:03}"
@@ -164,7 +165,8 @@ def sentences(examiner: Examiner, asked: Sequence[Asked], folder: Path) -> Itera
         yield examiner.judge(said, recording.samples, recording.sample_rate_hz)
         voice = voices[number % len(voices)]
         said = replace(said, group=voice)
-        yield _resynthesised(examiner, replace(said, part=RESYNTHESISED), recording, voice)
+        own = next((name for name in voices if SPEAKERS.get(name) == one.voice), voice)
+        yield _resynthesised(examiner, replace(said, part=RESYNTHESISED, group=own), recording, own)
         yield examiner.say(replace(said, part=TTS_SENTENCES), one.text, voice, number)
     for number, text in enumerate(reply_texts(asked)[: examiner.limit or 60]):
         voice = voices[number % len(voices)]

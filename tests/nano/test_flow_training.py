@@ -7,7 +7,9 @@ from torch import Tensor
 from torch.func import functional_call
 from torch.nn import functional as F
 
+from services.nano.flow.data import FlowCorpus, Spoken
 from services.nano.flow.fold import FIRST, LAST, MelScale, folded, start_linear
+from services.nano.flow.stage import start
 from services.nano.flow.task import FlowBatch, FlowTask, Velocity, batch_mu, folded_flow
 from services.shared.paths import TTS_FOLDER, VOCODER_FOLDER
 from services.vocoder.config import load_config
@@ -131,3 +133,36 @@ def test_mu_alone_moves_nothing_of_the_estimator() -> None:
     loss.backward()
     assert all(parameter.grad is None for parameter in flow.estimator.parameters())
     assert flow.input_embedding.weight.grad is not None
+
+
+def _spoken(text: str, *, is_judged: bool) -> Spoken:
+    values = np.tile(np.array([3, 4, 1024, 2048, 3072]), 24)
+    frames = _flow().frame_count(len(values))
+    return Spoken("one", text, is_judged, values, np.zeros((frames, 80), np.float16), np.zeros(192, np.float32))
+
+
+def test_codes_are_disturbed_by_near_ones_only_and_the_mel_stays() -> None:
+    near = np.tile(np.arange(5120)[:, None] + 7, (1, 6))
+    corpus = FlowCorpus([_spoken("known", is_judged=False)], _flow(), near)
+    drawn = [corpus.draw(np.random.default_rng(number)) for number in range(20)]
+    own = {3, 4, 1024, 2048, 3072}
+    codes = torch.cat([batch.tokens.flatten() for batch in drawn])
+    assert set(codes.tolist()) == own | {code + 7 for code in own}
+    moved = float((torch.isin(codes, torch.tensor(sorted(own))).logical_not()).float().mean())
+    assert 0.03 < moved < 0.25
+
+
+def test_held_out_utterances_of_unseen_texts_are_judged_first() -> None:
+    held = [_spoken("known", is_judged=True), _spoken("unseen", is_judged=True)]
+    corpus = FlowCorpus([*held, _spoken("known", is_judged=False)], _flow(), np.zeros((5120, 6), np.int64))
+    assert [one.text for one in corpus._held] == ["unseen", "known"]
+
+
+def test_near_codes_begin_with_near_rows() -> None:
+    flow, generator = _flow(), torch.Generator().manual_seed(1)
+    books = (torch.randn(512, 20, generator=generator), torch.randn(512, 24, generator=generator))
+    books[0][1] = books[0][0] + 0.01
+    start(flow, SCALE, books)
+    rows = flow.input_embedding.weight
+    assert (rows[0] - rows[1]).norm() < 0.2 * (rows[0] - rows[2]).norm()
+    torch.testing.assert_close(flow.length_regulator.model[-1].bias, SCALE.mean)

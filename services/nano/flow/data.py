@@ -3,7 +3,9 @@
     <work>/train/mels/mels.f16        [frames, 80] log-mels, one rendition behind the other
     <work>/train/mels/index.jsonl     first line: the tokenizer; then identity, number, start, frames
 
-Decides: which renditions have a mel (those at the recording's own speed), prompts and crops. Refuses to know: losses.
+Decides: which renditions have a mel (those at the recording's own speed), prompts and crops, and how strongly codes are
+disturbed: the speech model writes near codes for right ones, and no two recordings of a sentence share all of theirs.
+Refuses to know: losses.
 """
 
 import json
@@ -18,6 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from services.nano.flow.task import FlowBatch
+from services.nano.lm.codes import shaken
 from services.nano.tokens.store import FOLDER as TOKENS_FOLDER
 from services.nano.tokens.store import Rendition, cut
 from services.nano.training.recorded import Clip
@@ -34,7 +37,8 @@ BATCH: Final = 8
 PROMPT_GROUPS: Final = 10
 _GROUPS: Final = (8, 14, 20)
 _PROMPT_SHARE: Final = 0.8
-_JUDGED: Final = 6
+_MOST_SHAKEN: Final = 0.25
+_JUDGED: Final = 16
 _MELS_FILE: Final = "mels.f16"
 _INDEX_FILE: Final = "index.jsonl"
 
@@ -45,6 +49,7 @@ class Spoken:
 
     Attributes:
         voice: who speaks.
+        text: what is said.
         is_judged: held out of training.
         values: [5 * groups] codec values.
         mel: [frames, 80] float16.
@@ -52,6 +57,7 @@ class Spoken:
     """
 
     voice: str
+    text: str
     is_judged: bool
     values: NDArray[np.int64]
     mel: NDArray[np.float16]
@@ -117,7 +123,8 @@ def read_spoken(
             clip = clip_of[identity]
             voice = clip.recording.voices[0][0]
             own = mels[start : start + frames]
-            spoken.append(Spoken(voice, clip.is_judged, values_of[identity, number], own, embeddings[identity]))
+            text, values = clip.recording.text, values_of[identity, number]
+            spoken.append(Spoken(voice, text, clip.is_judged, values, own, embeddings[identity]))
     return spoken
 
 
@@ -127,15 +134,17 @@ class FlowCorpus:
     Args:
         spoken: everything, held-out utterances among it.
         flow: whose frame counts apply.
+        near: [5120, 6] near codec values.
 
     Raises:
         MissingFileError: nothing is long enough for a batch.
     """
 
-    def __init__(self, spoken: Sequence[Spoken], flow: Flow) -> None:
-        self._flow = flow
+    def __init__(self, spoken: Sequence[Spoken], flow: Flow, near: NDArray[np.int64]) -> None:
+        self._flow, self._near = flow, near
         self._training = [one for one in spoken if not one.is_judged]
-        self._held = [one for one in spoken if one.is_judged]
+        known = {one.text for one in self._training}
+        self._held = sorted((one for one in spoken if one.is_judged), key=lambda one: one.text in known)
         self._long = {g: [one for one in self._training if one.groups >= g] for g in (*_GROUPS, PROMPT_GROUPS)}
         self._groups = [g for g in _GROUPS if self._long[g]]
         if not self._groups or not self._long[PROMPT_GROUPS]:
@@ -155,6 +164,7 @@ class FlowCorpus:
         prompt_frames = self._flow.frame_count(GROUP_TOKENS * prompt_groups)
         frames = self._flow.frame_count(GROUP_TOKENS * groups)
         tokens, mels, embeddings = [], [], []
+        share = float(rng.uniform(0, _MOST_SHAKEN))
         for _ in range(BATCH):
             one = _pick(self._long[groups], rng)
             prompt = _pick(self._prompts.get(one.voice, [one]), rng)
@@ -162,7 +172,7 @@ class FlowCorpus:
             if prompt_groups:
                 before, mel_before = self._crop(prompt, prompt_groups, prompt_frames, rng)
                 values, mel = np.concatenate([before, values]), np.concatenate([mel_before, mel])
-            tokens.append(values)
+            tokens.append(shaken(values, self._near, share, rng))
             mels.append(mel)
             embeddings.append(prompt.embedding)
         wanted = torch.from_numpy(np.stack(mels).astype(np.float32)).transpose(1, 2).contiguous()
@@ -175,7 +185,7 @@ class FlowCorpus:
         )
 
     def judged(self) -> list[tuple[Tensor, VoiceFeatures, Tensor]]:
-        """Held-out utterances, each behind a prompt of its voice."""
+        """Held-out utterances, those of texts never heard first, each behind a prompt of its voice."""
         rng = np.random.default_rng(0)
         out = []
         for one in [one for one in self._held or self._training if one.voice in self._prompts][:_JUDGED]:

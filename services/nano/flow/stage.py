@@ -10,17 +10,18 @@ from pathlib import Path
 from typing import Final
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from services.nano.flow.data import FlowCorpus, make_mels, read_spoken
 from services.nano.flow.fold import MelScale, measure_scale, start_linear
 from services.nano.flow.task import FlowTask, folded_flow
+from services.nano.lm.codes import near_values, read_codebooks, starting_vectors
 from services.nano.tokenizers.stage import CHECKPOINT_FOLDER
 from services.nano.tokens.store import read_renditions
 from services.nano.training.loop import Budget, Schedule, load_weights, train
 from services.nano.training.recorded import read_clips
 from services.shared.codec.codebooks import LINGUISTIC_SIZE
-from services.shared.paths import TTS_FOLDER, VOCODER_FOLDER
+from services.shared.paths import TOKENIZER_FOLDER, TTS_FOLDER, VOCODER_FOLDER
 from services.vocoder.config import CONFIG_FILE, FLOW_FILE, load_config
 from services.vocoder.flow.model import Flow
 from services.vocoder.speaker import load_speaker
@@ -51,7 +52,7 @@ def run(work: Path, budget: Budget, *, steps: int | None = None) -> bool:
     flow, corpus = prepare(work)
     scale = scale_of(work, corpus)
     torch.manual_seed(_SEED)
-    start(flow, scale)
+    start(flow, scale, read_codebooks(work / CHECKPOINT_FOLDER / TOKENIZER_FOLDER))
     mu_schedule, schedule = (s if steps is None else replace(s, steps=steps) for s in (MU_SCHEDULE, SCHEDULE))
     if not train(FlowTask(flow, scale, corpus, estimating=False), work / MU_FOLDER, mu_schedule, budget):
         return False
@@ -81,7 +82,8 @@ def prepare(work: Path) -> tuple[Flow, FlowCorpus]:
     flow = Flow(load_config(folder).flow)
     spoken = read_spoken(work, clips, renditions, {c.recording.identity: speaker.embed(c.samples) for c in clips})
     _log.info("flow: %d utterances with a mel", len(spoken))
-    return flow, FlowCorpus(spoken, flow)
+    near = near_values(read_codebooks(work / CHECKPOINT_FOLDER / TOKENIZER_FOLDER))
+    return flow, FlowCorpus(spoken, flow, near)
 
 
 def scale_of(work: Path, corpus: FlowCorpus) -> MelScale:
@@ -96,8 +98,9 @@ def scale_of(work: Path, corpus: FlowCorpus) -> MelScale:
 
 
 @torch.no_grad()
-def start(flow: Flow, scale: MelScale) -> None:
-    """First values: mu begins at the mean mel, the velocity at mu minus the state."""
+def start(flow: Flow, scale: MelScale, books: tuple[Tensor, Tensor]) -> None:
+    """First values: near codes have near rows, mu begins at the mean mel, the velocity at mu minus the state."""
+    flow.input_embedding.weight.copy_(starting_vectors(books, flow.input_embedding.embedding_dim))
     start_linear(flow.estimator, scale)
     last = flow.length_regulator.model[-1]
     assert isinstance(last, nn.Conv1d)

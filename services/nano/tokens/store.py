@@ -5,7 +5,7 @@
 
 Decides: what a rendition is. An assistant's clip is trimmed by its phones' times; its rendition 0 is otherwise the
 recording itself, later ones begin a little earlier and play faster or slower. A user's clip keeps silence around it and
-is disturbed, but for rendition 0. Refuses to know: what is learned from the values.
+is disturbed, but for rendition 0; the last of Kokoro's comes through a codec. Refuses to know: what is learned of it.
 """
 
 import hashlib
@@ -18,7 +18,7 @@ from typing import Final, Protocol
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from services.nano.training.augment import change_rate, disturb
+from services.nano.training.augment import change_rate, coded, disturb
 from services.nano.training.recorded import RATE_HZ, Clip
 from services.shared.codec.codebooks import GROUP_MS, GROUP_TOKENS
 from services.shared.paths import CENTROIDS_FILE, SEMANTIC_ONNX_FILE
@@ -28,6 +28,8 @@ FOLDER: Final = "train/tokens"
 LEAD_S: Final = 0.06
 TAIL_S: Final = 0.14
 _SEED: Final = 20_261
+_NOISY_SHARE: Final = 0.5
+"""Of what comes through the codec."""
 _VALUES_FILE: Final = "values.i16"
 _INDEX_FILE: Final = "index.jsonl"
 _SPOKEN_BY_US: Final = frozenset({"assistant", "everyday"})
@@ -68,7 +70,7 @@ class Rendition:
 
 def renditions_of(clip: Clip) -> int:
     """How many renditions of a clip are made."""
-    return {"assistant": 4, "everyday": 2, "user": 3, "espeak": 1}.get(clip.recording.kind, 1)
+    return {"assistant": 4, "everyday": 2, "user": 4, "espeak": 1}.get(clip.recording.kind, 1)
 
 
 def sound_of(clip: Clip, number: int) -> tuple[NDArray[np.float32], float, float]:
@@ -87,7 +89,11 @@ def sound_of(clip: Clip, number: int) -> tuple[NDArray[np.float32], float, float
     samples = cut(clip.samples, RATE_HZ, begin_s, end_s)
     samples = samples if speed == 1.0 else change_rate(samples, speed)
     samples = np.pad(samples, (0, -len(samples) % _GROUP_SAMPLES))
-    return (samples if ours or not number else disturb(samples, rng)), begin_s, speed
+    if ours or not number:
+        return samples, begin_s, speed
+    if clip.recording.kind != "user" or number < renditions_of(clip) - 1:
+        return disturb(samples, rng), begin_s, speed
+    return coded(disturb(samples, rng) if rng.random() < _NOISY_SHARE else samples, rng), begin_s, speed
 
 
 def cut(samples: NDArray[np.float32], rate_hz: int, begin_s: float, end_s: float) -> NDArray[np.float32]:

@@ -1,17 +1,23 @@
-"""What happens to recorded speech on its way to a network: another speed, a room, a microphone, noise.
+"""What happens to recorded speech on its way to a network: another speed, a room, a microphone, noise, a codec.
 
 Decides: how strong and how often, after v0's recipe. The times of the phones follow, so labels stay exact.
 Refuses to know: what is learned from it.
 """
 
+import io
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
+import soundfile
 from numpy.typing import NDArray
 
 from services.nano.training.recorded import RATE_HZ, Clip
 
 Samples = NDArray[np.float32]
+
+_COMPRESSION: Final = (0.8, 0.97)
+"""Of Opus in libsndfile's scale, where 1 is the smallest file: some 60 to 14 kbit/s."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -65,6 +71,16 @@ def disturb(samples: Samples, rng: np.random.Generator) -> Samples:
         samples = samples + _noise(samples, rng)
     peak = float(np.abs(samples).max()) or 1.0
     return (samples * np.float32(10 ** rng.uniform(-0.8, 0.0) / peak)).astype(np.float32)
+
+
+def coded(samples: Samples, rng: np.random.Generator) -> Samples:
+    """Through Opus and back, as most callers' speech comes."""
+    file = io.BytesIO()
+    level = float(rng.uniform(*_COMPRESSION))
+    soundfile.write(file, samples, RATE_HZ, format="OGG", subtype="OPUS", compression_level=level)
+    file.seek(0)
+    back, _ = soundfile.read(file, dtype="float32")
+    return np.pad(back[: len(samples)], (0, max(len(samples) - len(back), 0))).astype(np.float32)
 
 
 def _in_a_room(samples: Samples, rng: np.random.Generator) -> Samples:
