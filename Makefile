@@ -3,7 +3,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 AGAINST ?= main
-QUESTION := benchmarks/data/nano_questions/wav/heldout_16.wav
+CLIPS := benchmarks/data/nano_evaluation/clips
+CONVERSATION := $(CLIPS)/7562c2d59d.ogg $(CLIPS)/59bd2c826d.ogg $(CLIPS)/ad93f8c355.ogg
 
 .DEFAULT_GOAL := help
 
@@ -20,8 +21,8 @@ $(STAMP): pyproject.toml requirements.lock
 	@touch $@
 
 .PHONY: demo
-demo: setup ## ask a spoken question through the whole system; the reply goes to out/reply.wav
-	$(BIN)/python -m services.local run -- $(BIN)/stepaudio talk $(QUESTION) --output out/reply.wav
+demo: setup ## hold a spoken conversation of three turns through the whole system; the replies go to out/reply.wav
+	$(BIN)/python -m services.local run -- $(BIN)/stepaudio talk $(CONVERSATION) --output out/reply.wav
 
 .PHONY: up
 up: setup ## start the whole system on this machine, and wait until it answers

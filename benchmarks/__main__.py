@@ -9,7 +9,6 @@ BENCHMARKS = (
     "streaming_vocoder",
     "segmented_agreement",
     "rooms_over_triton",
-    "nano_version0",
     "first_audio",
     "wire_speech",
     "orchestrator",

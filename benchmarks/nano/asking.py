@@ -13,7 +13,7 @@ import numpy as np
 
 from benchmarks.nano.figures import words
 from benchmarks.nano.judges import Recogniser, Samples, at_16k
-from services.nano.domain import spoken_text
+from services.nano.domain import spoken_text, without_calls
 from services.nano.evaluation import NEW_TO_NEW, RECALL, SEEN_TO_NEW, SENTENCE, Asked
 from services.nano.grammar import CALL_END, CALL_START
 from services.nano.tokens.vocabulary import SPEAKERS
@@ -48,7 +48,7 @@ class Outcome:
         text: what was asked, said or to be said.
         wanted: what a judge should hear; several where several are right.
         heard: the chat model's own transcript.
-        replied: the reply as text.
+        replied: the reply as text, calls among it.
         right: whether text or stream is as it should be.
         judged: each judge's transcript of `samples`.
         samples: what was made, at 16 kHz.
@@ -124,8 +124,8 @@ def questions(examiner: Examiner, asked: Sequence[Asked], folder: Path) -> Itera
             yield outcome
             if group == NEW_TO_NEW:
                 spoken = replace(outcome, part=SPOKEN, wanted=_spoken(one))
-                if outcome.replied and not outcome.fault:
-                    yield examiner.say(spoken, outcome.replied, None, number)
+                if outcome.replied and not outcome.fault and (text := without_calls(outcome.replied)):
+                    yield examiner.say(spoken, text, None, number)
                 else:
                     yield replace(spoken, judged=dict.fromkeys(examiner.judges, ""))
         _log.info("asked: %s", group)
@@ -144,16 +144,19 @@ def answer(examiner: Examiner, asked: Asked, recording: Audio, name: str) -> Out
         messages = [Message("system", system), *(Message(turn.role, turn.text) for turn in asked.history)]
         messages.append(Message("user", SpeechContent([int(token) for token in tokens])))
         heard = rooms.chat.transcribe(tokens).strip()
-        replied = "".join(rooms.chat.reply(messages, params)).strip()
+        replied = "".join(rooms.chat.reply(messages, params, with_calls=True)).strip()
     except StepAudioError as error:
         return replace(outcome, heard="", replied="", fault=str(error))
     return replace(outcome, heard=heard, replied=replied, right=is_right(replied, asked))
 
 
 def is_right(reply: str, asked: Asked) -> bool:
-    """Whether a reply is one of the item's; its calls count by their words, for a reply's text has no marks."""
-    plain = (answer.replace(CALL_START, " ").replace(CALL_END, " ") for answer in asked.answers)
-    return words(reply) in [words(answer) for answer in plain]
+    """Whether a reply is one of the item's; its calls count by their words."""
+    return words(_plain(reply)) in [words(_plain(answer)) for answer in asked.answers]
+
+
+def _plain(text: str) -> str:
+    return text.replace(CALL_START, " ").replace(CALL_END, " ")
 
 
 def sentences(examiner: Examiner, asked: Sequence[Asked], folder: Path) -> Iterator[Outcome]:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from services.shared.decoding import ContinuousBatcher, load_language_model
 from services.shared.errors import EmptyReplyError
 from services.shared.prompt.chat import Message, SpeechContent, build_asr_prompt, build_chat_prompt
+from services.shared.prompt.chat.call_marks import CALL_END, CALL_START
 from services.shared.sampling import ASR_PARAMS, CHAT_PARAMS, SamplingParams, with_checkpoint_defaults
 from services.shared.text import TextTokenizer
 
@@ -44,12 +45,15 @@ class ChatLm:
         self.stop_ids = tuple(sorted({tokenizer.eot_id, *eos_ids}))
         self._batcher = batcher
 
-    def reply(self, messages: Sequence[Message], params: SamplingParams | None = None) -> Iterator[str]:
+    def reply(
+        self, messages: Sequence[Message], params: SamplingParams | None = None, *, with_calls: bool = False
+    ) -> Iterator[str]:
         """Give the assistant's next turn as it is generated.
 
         Args:
             messages: the conversation; see `build_chat_prompt`.
             params: how to generate, `self.params` if left out; the model's own stop ids are added to them.
+            with_calls: leave function calls, with their marks, among the words; nobody runs them here.
 
         Returns:
             Pieces of text, none empty. Closing the iterator ends the work for it.
@@ -59,7 +63,7 @@ class ChatLm:
             EmptyReplyError: the model stopped before the first character.
         """
         is_empty = True
-        for text in self._stream(build_chat_prompt(self.tokenizer, messages), params or self.params):
+        for text in self._stream(build_chat_prompt(self.tokenizer, messages), params or self.params, with_calls):
             is_empty = False
             yield text
         if is_empty:
@@ -80,11 +84,16 @@ class ChatLm:
         """
         return "".join(self._stream(build_asr_prompt(self.tokenizer, SpeechContent(tokens)), params))
 
-    def _stream(self, prompt_ids: Sequence[int], params: SamplingParams) -> Iterator[str]:
+    def _stream(self, prompt_ids: Sequence[int], params: SamplingParams, with_calls: bool = False) -> Iterator[str]:
         params = replace(params, stop_ids=tuple({*params.stop_ids, *self.stop_ids}))
-        decoder = self.tokenizer.stream_decoder()
+        decoder, in_call = self.tokenizer.stream_decoder(), False
+        marks = {self.tokenizer.id_of(mark): mark for mark in (CALL_START, CALL_END)}
         for token in self._batcher.generate(prompt_ids, params):
-            if text := decoder.push([token]):
+            if token in marks:
+                in_call = marks[token] == CALL_START
+                if with_calls:
+                    yield marks[token]
+            elif (with_calls or not in_call) and (text := decoder.push([token])):
                 yield text
         if text := decoder.finish():
             yield text

@@ -93,14 +93,19 @@ def calls_of(reply: str) -> list[Call]:
     return calls
 
 
+def without_calls(reply: str) -> str:
+    """A reply as the speech model takes it, its tag in front."""
+    return _CALL_TEXT.sub("", reply).strip()
+
+
 def spoken_text(reply: str) -> str:
     """What of a reply is heard: no calls, no tag."""
-    return _TAG.sub("", _CALL_TEXT.sub("", reply)).strip()
+    return _TAG.sub("", without_calls(reply)).strip()
 
 
 def style_of(reply: str) -> str:
     """The style a reply asks for: fast, slow, happy, or "" for the voice's own."""
-    found = _TAG.match(_CALL_TEXT.sub("", reply))
+    found = _TAG.match(without_calls(reply))
     return STYLE_TAGS.get(found[1], "") if found else ""
 
 

