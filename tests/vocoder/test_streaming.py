@@ -128,15 +128,16 @@ def test_what_a_push_asks_for_is_bounded(wrong: dict[str, int]) -> None:
 def test_seams_are_no_louder_than_the_same_places_without_a_seam() -> None:
     vocoder = replace(nano(), stream_settings=SHORT)
     tokens, voice = spoken()
-    streamed = stream(vocoder, tokens, voice, seed=1, group=5)
-    one_push, _ = vocoder.chunk(tokens, voice, vocoder.initial_state(1), final=True)
-    seams, without = (
-        np.array([loudness_at(wave, seam, vocoder.sample_rate_hz) for seam in streamed.seams])
-        for wave in (streamed.wave, one_push)
-    )
-    assert len(seams) >= 10
+    at_seams, at_none = [], []
+    for seed in range(1, 7):
+        streamed = stream(vocoder, tokens, voice, seed=seed, group=5)
+        one_push, _ = vocoder.chunk(tokens, voice, vocoder.initial_state(seed), final=True)
+        at_seams += [loudness_at(streamed.wave, seam, vocoder.sample_rate_hz) for seam in streamed.seams]
+        at_none += [loudness_at(one_push, seam, vocoder.sample_rate_hz) for seam in streamed.seams]
+    seams, without = np.array(at_seams), np.array(at_none)
+    assert len(seams) >= 200
     assert (seams.mean(axis=0) <= 1.1 * without.mean(axis=0)).all()
-    assert (seams <= 1.5 * without + 0.5).all()  # speech that begins at a seam is loud in both
+    assert (seams > 1.5 * without + 0.5).mean() < 0.02  # speech that begins at a seam is loud in both
 
 
 def test_a_click_at_a_seam_would_be_noticed() -> None:
