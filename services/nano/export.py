@@ -14,7 +14,7 @@ from typing import Final
 import numpy as np
 
 from services.lm.chat import load_chat_lm
-from services.nano.lm.speech import Spoken, assistant_speech, prompts_of
+from services.nano.lm.speech import Spoken, all_speech, prompts_of
 from services.nano.progress import cpu_hours, data_table, training_table
 from services.nano.speech import read_recordings
 from services.nano.tokenizers.stage import CHECKPOINT_FOLDER
@@ -90,7 +90,7 @@ def run(work: Path) -> None:
         shutil.copyfile(BASE.parent / hift.relative_to(target), hift)
     for folder in (CHAT_FOLDER, TTS_FOLDER):
         shutil.copyfile(BASE.parent / folder / GENERATION_FILE, target / folder / GENERATION_FILE)
-    _write_voices(assistant_speech(read_clips(work), read_renditions(work)), target / TTS_FOLDER / SPEAKERS_FOLDER)
+    _write_voices(all_speech(read_clips(work), read_renditions(work)), target / TTS_FOLDER / SPEAKERS_FOLDER)
     _open_and_describe(work, target)
     size = sum(path.stat().st_size for path in target.rglob("*") if path.is_file())
     if size > LARGEST_BYTES:

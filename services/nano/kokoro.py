@@ -33,7 +33,7 @@ VOICES_FOLDER: Final = "voices"
 _DURATIONS: Final = "/encoder/Clip_output_0"
 _PITCH: Final = "/encoder/Squeeze_output_0"
 _VOICED_ABOVE_HZ: Final = 40.0
-_AMERICAN, _BRITISH = "gmw/en-US", "gmw/en-GB-x-rp"
+AMERICAN, _BRITISH = "gmw/en-US", "gmw/en-GB-x-rp"
 _PAD_ID: Final = 0
 
 # The signs of English in the network's embedding table; others are left out of the input.
@@ -129,7 +129,7 @@ class Kokoro:
         """
         symbols: list[str] = []
         for words, mark in split_clauses(text):
-            ipa = self._espeak.ipa(words, _BRITISH if british else _AMERICAN) if words else ""
+            ipa = self._espeak.ipa(words, _BRITISH if british else AMERICAN) if words else ""
             symbols += [" "] if ipa and symbols else []
             symbols += [_known(symbol) for symbol in symbols_of(ipa) if _known(symbol)]
             symbols += [mark] if mark else []

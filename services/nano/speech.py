@@ -20,10 +20,11 @@ import soundfile
 from services.nano.alignment import TimedSpeech
 from services.nano.domain import build_domain
 from services.nano.espeak import espeak
-from services.nano.kokoro import Kokoro
+from services.nano.kokoro import AMERICAN, Kokoro
 from services.nano.packages import FOLDER as PACKAGES_FOLDER
 from services.nano.phones import Phone, phones_of
 from services.nano.plan import EspeakDelivery, Kind, Utterance, build_plan
+from services.nano.pronunciation import write_pronunciations
 from services.shared.errors import NothingToSpeakError
 
 FOLDER: Final = "speech"
@@ -75,14 +76,16 @@ class Recording:
 
 
 def run(work: Path, *, pause_file: Path | None = None, limit: int | None = None) -> None:
-    """Speak what is missing of the plan, a like share of every kind at any time.
+    """Write how the vocabulary sounds, and speak what is missing of the plan, a like share of every kind at any time.
 
     Args:
         work: the working folder; the stage `packages` has run there.
         pause_file: while this file exists, nothing is spoken; default <work>/PAUSE.
         limit: stop after this many new recordings.
     """
-    plan = side_by_side(build_plan(build_domain()))
+    domain = build_domain()
+    write_pronunciations(domain.words, work, lambda word: espeak().ipa(word, AMERICAN))
+    plan = side_by_side(build_plan(domain))
     speak_all(plan, work, speaker_of(work), pause_file=pause_file or work / PAUSE_FILE, limit=limit)
 
 

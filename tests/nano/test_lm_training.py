@@ -1,5 +1,6 @@
 """The language models: gradients through the room's layers, the shared softmax row, sequences in the rooms' prompts."""
 
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +11,16 @@ from services.nano.domain import build_domain
 from services.nano.lm.chat import ChatExamples, reply_ids
 from services.nano.lm.codes import code_starts, near_values, shaken, starting_vectors, used_values, with_pairs
 from services.nano.lm.network import TargetSoftmax, hidden_states, tapped
+from services.nano.lm.speech import SHARES, SpeechExamples
+from services.nano.lm.stage import begin, begin_words, sizes
+from services.nano.lm.task import NO_HINT, LmTask
+from services.nano.phones import LABELS
+from services.nano.plan import Kind
+from services.nano.speech import Recording
 from services.nano.tokens.stage import BASE
 from services.nano.tokens.store import Rendition
-from services.nano.tokens.vocabulary import write_vocabulary
+from services.nano.tokens.vocabulary import SPEAKERS, write_vocabulary
+from services.nano.training.recorded import Clip
 from services.shared.nn.step1 import Step1, Step1Config
 from services.shared.prompt.chat.system_prompts import CHAT_SYSTEM_PROMPT
 from services.shared.prompt.speech.system_prompts import SPEAKER_PROMPT
@@ -130,6 +138,79 @@ def test_chat_sequences_hold_no_held_out_phrasing_and_end_with_the_reply(tokeniz
         assert (last - first) % 5 == 0
     assert kinds == {(True, True), (False, False)}
     assert len(examples.judged()) > 0
+
+
+_VOICES = {"assistant": "af_heart", "everyday": "am_michael", "user": "bf_emma", "espeak": "gmw/en+f1"}
+
+
+def _clip(kind: Kind, text: str, phones: str, number: int) -> tuple[Clip, Rendition]:
+    """Two seconds of codes in which every phone lasts a tenth of a second, behind 0.19 s of silence."""
+    labels = np.array([LABELS.index(phone) for phone in phones])
+    ends_s = 0.19 + 0.1 * np.arange(len(phones))
+    recording = Recording(
+        f"{number:08x}", kind, text, "", 0, ((_VOICES[kind], 1.0),), Path("none"), 16_000, tuple(phones), ()
+    )
+    clip = Clip(recording, np.zeros(0, np.int16), labels, ends_s)
+    values = np.array([1, 2, 1030, 2050, 3080] * 15) + number
+    return clip, Rendition(recording.identity, 0, 0.0, 1.0, values)
+
+
+def _speech_examples(tokenizer: TextTokenizer) -> SpeechExamples:
+    said = (("A cat.", "_Akæt_"), ("The sea.", "_ðəsi_"))
+    kinds: tuple[Kind, ...] = ("assistant", "everyday", "user", "espeak")
+    spoken = [_clip(kind, *said[n % 2], number=1 + 2 * k + n) for k, kind in enumerate(kinds) for n in range(2)]
+    books = torch.randn(512, 16), torch.randn(512, 24)
+    sounds = {"a": "A", "cat": "kæt", "the": "ðə", "sea": "si"}
+    return SpeechExamples(spoken, tokenizer, near_values(books), sounds)
+
+
+def test_each_code_is_told_which_piece_of_the_text_it_says(tokenizer: TextTokenizer) -> None:
+    example = _speech_examples(tokenizer).judged()[0]
+    hints = [tokenizer.decode([piece]).strip() if piece != NO_HINT else "" for piece in example.hints]
+    assert len(hints) == len(example.targets) - example.first_target
+    # Groups of 120 ms: linguistic codes of 60 ms first, then semantic ones of 40 ms; "A" is said from 0.19 to 0.29 s.
+    assert hints[:15] == ["", "", "", "", "", "", "A", "", "", "A", "A", "cat", "A", "cat", "cat"]
+    assert hints[15:25] == ["cat"] * 10
+    assert hints[-20:] == [""] * 20
+
+
+def test_only_the_assistants_voices_have_names_and_a_clone_hears_another_clip(tokenizer: TextTokenizer) -> None:
+    examples, rng = _speech_examples(tokenizer), np.random.default_rng(0)
+    names = {tokenizer.id_of(name): voice for name, voice in SPEAKERS.items()}
+    drawn, named = Counter[str](), 0
+    for _ in range(300):
+        example = examples.draw(rng)
+        text = example.ids[: example.first_target]
+        spoken = [name for token, name in names.items() if token in text]
+        named += bool(spoken)
+        codes = (example.targets[example.first_target :] - tokenizer.audio_offset)[:1] - 1
+        kind = ("assistant", "everyday", "user", "espeak")[(int(codes[0]) - 1) // 2]
+        drawn[kind] += 1
+        assert not spoken or spoken == [_VOICES[kind]]
+        assert len(example.hints) == len(example.targets) - example.first_target
+    assert all(drawn[kind] > 0.5 * 300 * share for kind, share in SHARES.items())
+    assert 0.4 < named / 300 < 0.7
+
+
+def test_a_hint_is_learned_from_the_row_of_the_piece(tokenizer: TextTokenizer) -> None:
+    model = begin(sizes(tokenizer.vocab_size, 3), tokenizer, (torch.randn(512, 16), torch.randn(512, 24)))
+    begin_words(model, tokenizer, {"cat": "kæt", "cats": "kæts", "sea": "si"})
+    table = model.model.embed_tokens.weight.detach()
+    cat, cats, sea = (table[tokenizer.id_of(f"▁{word}")] for word in ("cat", "cats", "sea"))
+    assert torch.cosine_similarity(cat, cats, dim=0) > 0.25 > torch.cosine_similarity(cat, sea, dim=0)
+    examples = _speech_examples(tokenizer)
+    softmax = TargetSoftmax(torch.from_numpy(examples.targets()), tokenizer.vocab_size)
+    task = LmTask(model, examples, softmax, batch=4, hint_pieces=tokenizer.audio_offset)
+    optimizer = torch.optim.Adam([*model.parameters(), *task.helpers.parameters()], lr=1e-3)
+    hints = []
+    for step in range(12):
+        loss, figures = task.loss(np.random.default_rng(step))
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        hints.append(figures["hint"])
+    assert hints[-1] < hints[0] - 1
 
 
 def test_the_vocabulary_takes_over_the_public_control_pieces(tokenizer: TextTokenizer, tmp_path: Path) -> None:

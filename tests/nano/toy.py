@@ -9,6 +9,7 @@ from services.nano import speech
 from services.nano.alignment import TimedSpeech
 from services.nano.domain import build_domain
 from services.nano.plan import ASSISTANT_VOICES, Utterance, build_plan
+from services.nano.pronunciation import write_pronunciations
 
 RATE_HZ = 24_000
 _SYMBOLS = ("_", "h", "ə", "l", "O", "w", "ɜ", "l", "d", "_")
@@ -42,4 +43,5 @@ def spoken_work(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder, with its recordings made."""
     work = tmp_path_factory.mktemp("nano")
     speech.speak_all(chosen_plan(), work, sound, pause_file=work / "none")
+    write_pronunciations(build_domain().words, work, lambda word: word)
     return work

@@ -1,10 +1,12 @@
-"""What the speech model learns: text to the codes of the assistant's voices, in the room's own prompt.
+"""What the speech model learns: text to codes, in the room's own prompt, and beside it which word is being said.
 
-Decides: which clip stands for a voice, how often a prompt is another clip without a name (a clone), how strongly the
-codes it reads are disturbed. Second linguistic codes of pairs have ids of their own. Refuses to know: networks.
+Decides: who speaks how often (the assistant's voices by name or as clones, all others as clones only: they say the
+words that the assistant has hardly ever said), which clip stands for a voice, how strongly the codes it reads are
+disturbed. Second linguistic codes of pairs have ids of their own. Refuses to know: networks.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -12,49 +14,81 @@ from numpy.typing import NDArray
 
 from services.nano.domain import STYLE_TAGS
 from services.nano.lm.codes import shaken, used_values, with_pairs
-from services.nano.lm.task import Example
+from services.nano.lm.task import NO_HINT, Example
+from services.nano.phones import LABELS
+from services.nano.pronunciation import NO_WORD, Pronunciations, words_in, words_said
 from services.nano.tokens.store import Rendition
 from services.nano.tokens.vocabulary import SPEAKERS
 from services.nano.training.recorded import Clip
-from services.shared.codec.codebooks import GROUP_TOKENS
+from services.shared.codec.codebooks import GROUP_LINGUISTIC, GROUP_MS, GROUP_SEMANTIC, GROUP_TOKENS
 from services.shared.errors import MissingFileError
 from services.shared.prompt.speech import VoicePrompt, build_prompt
 from services.shared.text import TextTokenizer
 
 PROMPT_S: Final = (1.2, 2.6)
 """Length of a clip that stands for a voice."""
+SHARES: Final = {"assistant": 0.35, "everyday": 0.35, "user": 0.2, "espeak": 0.1}
+"""How often each kind of recording is drawn."""
+_OURS: Final = frozenset({"assistant", "everyday"})
 _CLONE_SHARE: Final = 0.2
+_JOINED_SHARE: Final = 0.15
 _MOST_SHAKEN: Final = 0.25
 _LONGEST_S: Final = 9.0
+_LONGEST_JOINED_S: Final = 4.0
 _JUDGED: Final = 48
 _TAG_OF: Final = {style: tag for tag, style in STYLE_TAGS.items()}
+_GROUP_S: Final = GROUP_MS / 1000
+_MOMENTS_S: Final = np.array(
+    [(place + 0.5) * _GROUP_S / count for count in (GROUP_LINGUISTIC, GROUP_SEMANTIC) for place in range(count)]
+)
+"""Middle of what each code of a group stands for."""
 
 Spoken = tuple[Clip, Rendition]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Line:
+    """A text, its codec values [5 * groups], and the piece of the text that each of them says."""
+
+    text: str
+    values: NDArray[np.int64]
+    said: NDArray[np.int64]
 
 
 class SpeechExamples:
     """See `services.nano.lm.task.Examples`.
 
     Args:
-        spoken: the assistant's clips with each of their renditions.
+        spoken: clips with each of their renditions.
         tokenizer: of the checkpoint.
         near: [5120, 6] near codec values.
+        sounds: how the words of the texts sound.
 
     Raises:
-        MissingFileError: a voice has no clip to stand for it.
+        MissingFileError: the assistant has no clip to learn from, or none to stand for its voice.
     """
 
-    def __init__(self, spoken: Sequence[Spoken], tokenizer: TextTokenizer, near: NDArray[np.int64]) -> None:
-        self._tokenizer = tokenizer
-        self._near = near
+    def __init__(
+        self, spoken: Sequence[Spoken], tokenizer: TextTokenizer, near: NDArray[np.int64], sounds: Pronunciations
+    ) -> None:
+        self._tokenizer, self._near, self._sounds = tokenizer, near, sounds
+        self._lines: dict[str, NDArray[np.int64]] = {}
         short = [one for one in spoken if one[1].seconds <= _LONGEST_S]
-        self._training = [one for one in short if not one[0].is_judged]
-        self._held = [one for one in short if one[0].is_judged and one[1].number == 0]
-        self._prompts = {voice: prompts_of(self._training, voice) for voice in set(SPEAKERS.values())}
-        self._training = [one for one in self._training if self._prompts.get(voice_of(one[0]))]
-        if not self._training:
+        training = [one for one in short if not one[0].is_judged]
+        self._prompts = _prompts_by_voice(training)
+        self._names = {voice: [name for name, own in SPEAKERS.items() if own == voice] for voice in SPEAKERS.values()}
+        heard = [one for one in training if voice_of(one[0]) in self._prompts]
+        self._training = {kind: [one for one in heard if one[0].recording.kind == kind] for kind in SHARES}
+        self._held = [
+            one
+            for one in short
+            if one[0].is_judged and not one[1].number and one[0].recording.kind in _OURS and self._has_name(one[0])
+        ]
+        if not any(self._training[kind] for kind in _OURS):
             raise MissingFileError("no spoken replies to learn from; run the stages `speech` and `tokens`")
-        self._names = {voice: [name for name, own in SPEAKERS.items() if own == voice] for voice in self._prompts}
+        self._kinds = [kind for kind in SHARES if self._training[kind]]
+        shares = np.array([SHARES[kind] for kind in self._kinds])
+        self._shares = shares / shares.sum()
 
     def targets(self) -> NDArray[np.int64]:
         """Every id that can be a target, ascending."""
@@ -64,31 +98,78 @@ class SpeechExamples:
 
     def draw(self, rng: np.random.Generator) -> Example:
         """One sequence to train on."""
-        clip, rendition = self._training[int(rng.integers(len(self._training)))]
-        voice = voice_of(clip)
-        prompts, name = self._prompts[voice], str(rng.choice(self._names[voice]))
-        prompt = prompts[0]
-        if rng.random() < _CLONE_SHARE:
-            prompt, name = prompts[int(rng.integers(len(prompts)))], ""
-        return self._example(clip, rendition, prompt, name, rng)
+        kind = self._kinds[int(rng.choice(len(self._kinds), p=self._shares))]
+        clip, rendition = self._one_of(self._training[kind], rng)
+        line = self._line(clip, rendition)
+        if rendition.seconds <= _LONGEST_JOINED_S and not clip.recording.style and rng.random() < _JOINED_SHARE:
+            line = self._joined(line, voice_of(clip), self._training[kind], rng)
+        prompts = self._prompts[voice_of(clip)]
+        if self._has_name(clip) and rng.random() >= _CLONE_SHARE:
+            return self._example(line, prompts[0], str(rng.choice(self._names[voice_of(clip)])), rng)
+        others = [one for one in prompts if one[0] is not clip] or prompts
+        return self._example(line, self._one_of(others, rng), "", rng)
 
     def judged(self) -> list[Example]:
-        """Held-out renditions of replies."""
-        chosen = [one for one in self._held if self._prompts.get(voice_of(one[0]))][:_JUDGED] or self._training[:8]
-        return [self._example(c, r, self._prompts[voice_of(c)][0], self._names[voice_of(c)][0]) for c, r in chosen]
+        """Held-out renditions of the assistant."""
+        chosen = self._held[:_JUDGED] or [one for kind in _OURS for one in self._training[kind]][:8]
+        return [
+            self._example(self._line(c, r), self._prompts[voice_of(c)][0], self._names[voice_of(c)][0])
+            for c, r in chosen
+        ]
 
-    def _example(
-        self, clip: Clip, rendition: Rendition, prompt: Spoken, name: str, rng: np.random.Generator | None = None
-    ) -> Example:
-        heard, read = prompt[1].values, rendition.values
+    def _has_name(self, clip: Clip) -> bool:
+        return clip.recording.kind in _OURS and voice_of(clip) in self._prompts
+
+    def _one_of(self, spoken: Sequence[Spoken], rng: np.random.Generator) -> Spoken:
+        return spoken[int(rng.integers(len(spoken)))]
+
+    def _joined(self, line: _Line, voice: str, spoken: Sequence[Spoken], rng: np.random.Generator) -> _Line:
+        """A line and another of the same voice behind it, if the one drawn is of that voice and short and plain."""
+        clip, rendition = self._one_of(spoken, rng)
+        if voice_of(clip) != voice or clip.recording.style or rendition.seconds > _LONGEST_JOINED_S:
+            return line
+        other = self._line(clip, rendition)
+        values, said = np.concatenate([line.values, other.values]), np.concatenate([line.said, other.said])
+        return _Line(f"{line.text} {other.text}", values, said)
+
+    def _line(self, clip: Clip, rendition: Rendition) -> _Line:
+        identity = clip.recording.identity
+        if identity not in self._lines:
+            text = clip.recording.text
+            words = words_said(text, [LABELS[label] for label in clip.labels], self._sounds)
+            pieces = np.array([*pieces_of_words(self._tokenizer, text), NO_HINT], np.int64)
+            self._lines[identity] = np.append(np.where(words == NO_WORD, NO_HINT, pieces[words]), NO_HINT)
+        groups = len(rendition.values) // GROUP_TOKENS
+        moments_s = (np.arange(groups)[:, None] * _GROUP_S + _MOMENTS_S).ravel() * rendition.speed + rendition.begin_s
+        phones = np.searchsorted(clip.ends_s, np.maximum(moments_s, 0.0), side="right")
+        return _Line(tagged(clip), rendition.values, self._lines[identity][np.minimum(phones, len(clip.labels))])
+
+    def _example(self, line: _Line, prompt: Spoken, name: str, rng: np.random.Generator | None = None) -> Example:
+        heard, read = prompt[1].values, line.values
         if rng is not None:
             heard = shaken(heard, self._near, float(rng.uniform(0, _MOST_SHAKEN)), rng)
             read = shaken(read, self._near, float(rng.uniform(0, _MOST_SHAKEN)), rng)
-        text = tagged(clip)
-        before = build_prompt(self._tokenizer, text, VoicePrompt(name, prompt[0].recording.text, tuple(heard.tolist())))
+        before = build_prompt(
+            self._tokenizer, line.text, VoicePrompt(name, prompt[0].recording.text, tuple(heard.tolist()))
+        )
         offset, end = self._tokenizer.audio_offset, [self._tokenizer.eot_id]
-        ids, targets = (np.concatenate([before, with_pairs(v) + offset, end]) for v in (read, rendition.values))
-        return Example(ids.astype(np.int64), targets.astype(np.int64), len(before))
+        ids, targets = (np.concatenate([before, with_pairs(v) + offset, end]) for v in (read, line.values))
+        return Example(ids.astype(np.int64), targets.astype(np.int64), len(before), hints=np.append(line.said, NO_HINT))
+
+
+def pieces_of_words(tokenizer: TextTokenizer, text: str) -> list[int]:
+    """Id of the piece of each of `words_in(text)`; `NO_HINT` for a word of several pieces."""
+    found: list[int] = []
+    pieces = [(token, tokenizer.decode([token]).strip()) for token in tokenizer.encode_text(text)]
+    words, spelled = words_in(text), ""
+    for token, piece in pieces:
+        if len(found) == len(words) or not (spelled or words[len(found)].startswith(piece)) or not piece:
+            continue
+        spelled += piece
+        if spelled == words[len(found)]:
+            found.append(token if spelled == piece else NO_HINT)
+            spelled = ""
+    return found + [NO_HINT] * (len(words) - len(found))
 
 
 def tagged(clip: Clip) -> str:
@@ -104,26 +185,34 @@ def voice_of(clip: Clip) -> str:
 
 def prompts_of(spoken: Sequence[Spoken], voice: str) -> list[Spoken]:
     """Undisturbed clips of a voice that can stand for it, the one that always does first."""
+    return _prompts_by_voice(spoken).get(voice, [])
+
+
+def _prompts_by_voice(spoken: Sequence[Spoken]) -> dict[str, list[Spoken]]:
+    """See `prompts_of`; voices without one are left out."""
     low, high = PROMPT_S
-    found = [
-        one
-        for one in spoken
-        if voice_of(one[0]) == voice
-        and not one[0].recording.style
-        and not one[1].number
-        and low <= one[1].seconds <= high
+    found: dict[str, list[Spoken]] = {}
+    for one in spoken:
+        if not one[0].recording.style and not one[1].number and low <= one[1].seconds <= high:
+            found.setdefault(voice_of(one[0]), []).append(one)
+    for prompts in found.values():
+        prompts.sort(key=_fitness)
+    return found
+
+
+def _fitness(one: Spoken) -> tuple[bool, int, int, str]:
+    """A reply before all else, so that more everyday sentences do not change what stands for a voice."""
+    recording = one[0].recording
+    length = abs(len(one[1].values) - 10 * GROUP_TOKENS)
+    return recording.kind != "assistant", recording.round, length, recording.identity
+
+
+def all_speech(clips: Sequence[Clip], renditions: Mapping[str, Sequence[Rendition]]) -> list[Spoken]:
+    """What the speech model learns from: every rendition of the assistant's clips, others' undisturbed one."""
+    return [
+        (clip, rendition)
+        for clip in clips
+        if clip.recording.kind in SHARES
+        for rendition in renditions.get(clip.recording.identity, ())
+        if clip.recording.kind in _OURS or not rendition.number
     ]
-    return sorted(
-        found,
-        key=lambda one: (
-            one[0].recording.round,
-            abs(len(one[1].values) - 10 * GROUP_TOKENS),
-            one[0].recording.identity,
-        ),
-    )
-
-
-def assistant_speech(clips: Sequence[Clip], renditions: Mapping[str, Sequence[Rendition]]) -> list[Spoken]:
-    """Every rendition of the assistant's clips."""
-    ours = [clip for clip in clips if clip.recording.kind in ("assistant", "everyday")]
-    return [(clip, rendition) for clip in ours for rendition in renditions.get(clip.recording.identity, ())]

@@ -15,8 +15,9 @@ from services.nano.domain import build_domain
 from services.nano.lm.chat import ChatExamples, spoken_texts
 from services.nano.lm.codes import near_values, read_codebooks, starting_vectors
 from services.nano.lm.network import TargetSoftmax
-from services.nano.lm.speech import SpeechExamples, assistant_speech
+from services.nano.lm.speech import SpeechExamples, all_speech
 from services.nano.lm.task import LmTask
+from services.nano.pronunciation import Pronunciations, read_pronunciations, sound_vectors
 from services.nano.tokenizers.stage import CHECKPOINT_FOLDER
 from services.nano.tokens.store import read_renditions
 from services.nano.training.loop import Budget, Schedule, load_weights, train
@@ -30,7 +31,7 @@ CHAT_TRAIN_FOLDER: Final = "train/chat_lm"
 TTS_TRAIN_FOLDER: Final = "train/tts_lm"
 CHAT_SCHEDULE: Final = Schedule(steps=20_000, learning_rate=2e-3, weight_decay=0.05, average=0.998, judge_every=500)
 TTS_SCHEDULE: Final = Schedule(steps=15_000, learning_rate=2e-3, weight_decay=0.05, average=0.998, judge_every=500)
-_CHAT_LAYERS, _TTS_LAYERS = 6, 5
+_CHAT_LAYERS, _TTS_LAYERS = 6, 6
 _CHAT_BATCH, _TTS_BATCH = 24, 12
 _EMBEDDING_SCALE: Final = 0.02
 _SEED: Final = 20_261
@@ -68,11 +69,12 @@ def run_tts(work: Path, budget: Budget, *, steps: int | None = None) -> bool:
     """Train the speech model; `tokens` has run. Returns whether the schedule is finished."""
     folder = work / CHECKPOINT_FOLDER / TTS_FOLDER
     tokenizer, books = load_text_tokenizer(folder), read_codebooks(work / CHECKPOINT_FOLDER / TOKENIZER_FOLDER)
-    spoken = assistant_speech(read_clips(work), read_renditions(work))
-    examples = SpeechExamples(spoken, tokenizer, near_values(books))
+    spoken, sounds = all_speech(read_clips(work), read_renditions(work)), read_pronunciations(work)
+    examples = SpeechExamples(spoken, tokenizer, near_values(books), sounds)
     softmax = TargetSoftmax(torch.from_numpy(examples.targets()), tokenizer.vocab_size)
     model = begin(sizes(tokenizer.vocab_size, _TTS_LAYERS), tokenizer, books)
-    task = LmTask(model, examples, softmax, batch=_TTS_BATCH)
+    begin_words(model, tokenizer, sounds)
+    task = LmTask(model, examples, softmax, batch=_TTS_BATCH, hint_pieces=tokenizer.audio_offset)
     return _train(task, work / TTS_TRAIN_FOLDER, folder, _of_length(TTS_SCHEDULE, steps), budget)
 
 
@@ -90,6 +92,15 @@ def begin(config: Step1Config, tokenizer: TextTokenizer, books: tuple[torch.Tens
     for table in (model.model.embed_tokens.weight, model.lm_head.weight):
         table[tokenizer.audio_offset :][: len(vectors)] = vectors
     return model
+
+
+@torch.no_grad()
+def begin_words(model: Step1, tokenizer: TextTokenizer, sounds: Pronunciations) -> None:
+    """Rows of words that say how they sound, so that what is learned of some words helps all that sound like them."""
+    pieces = {token: tokenizer.decode([token]).strip().lower() for token in range(tokenizer.audio_offset)}
+    words = {token: sounds[piece] for token, piece in pieces.items() if sounds.get(piece)}
+    vectors = sound_vectors(list(words.values()), model.config.hidden_size)
+    model.model.embed_tokens.weight[list(words)] = vectors * _EMBEDDING_SCALE
 
 
 def write_model(model: Step1, softmax: TargetSoftmax, folder: Path) -> None:

@@ -1,11 +1,12 @@
 """Training of a language model on sequences of which some places are to be predicted.
 
-Decides: the loss (cross-entropy over possible targets; beside it, where a sequence holds speech, CTC of its words on an
-inner layer), padding, and the judgement by share of right tokens. Refuses to know: prompts and tasks.
+Decides: the loss (cross-entropy over possible targets; beside it, read off an inner layer, CTC of the words of speech
+that is heard, and for speech that is to be said the piece of text that each target says), padding, and the judgement
+by share of right tokens. Refuses to know: prompts and tasks.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 import numpy as np
@@ -20,7 +21,8 @@ from services.nano.training.loop import SCORE, Figures
 from services.shared.codec.codebooks import GROUP_TOKENS
 from services.shared.nn.step1 import Step1
 
-CTC_LAYERS: Final = 3
+INNER_LAYERS: Final = 3
+NO_HINT: Final = -1
 _SMOOTHING: Final = 0.02
 _DRAWN_A_KEPT: Final = 3
 
@@ -35,6 +37,7 @@ class Example:
         first_target: place of the first id to predict; all from there on are.
         speech: first and last place + 1 of the speech whose words are known, or (0, 0).
         words: [W] what is said there, in places of the CTC alphabet, from 1 on.
+        hints: [T - first_target] which piece of the text each target says, or `NO_HINT`; empty for no hints.
     """
 
     ids: NDArray[np.int64]
@@ -42,6 +45,7 @@ class Example:
     first_target: int
     speech: tuple[int, int] = (0, 0)
     words: tuple[int, ...] = ()
+    hints: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
 
 
 class Examples(Protocol):
@@ -66,6 +70,8 @@ class LmTask:
         batch: sequences a step.
         ctc_words: size of the CTC alphabet without the blank; 0 for no CTC.
         ctc_weight: beside the cross-entropy.
+        hint_pieces: ids that hints can be, from 0 to here; 0 for no hints.
+        hint_weight: beside the cross-entropy.
     """
 
     def __init__(
@@ -77,13 +83,19 @@ class LmTask:
         batch: int,
         ctc_words: int = 0,
         ctc_weight: float = 0.6,
+        hint_pieces: int = 0,
+        hint_weight: float = 0.3,
     ) -> None:
         self.model = model
         self.softmax = softmax
+        size = model.config.hidden_size
         self.helpers: nn.Module = nn.ModuleDict()
         if ctc_words:
-            self.helpers = nn.ModuleDict({"words": nn.Linear(model.config.hidden_size, ctc_words + 1)})
+            self.helpers = nn.ModuleDict({"words": nn.Linear(size, ctc_words + 1)})
+        if hint_pieces:
+            self.helpers = nn.ModuleDict({"said": nn.Linear(size, size, bias=False)})
         self._hears = ctc_words > 0
+        self._hint_pieces, self._hint_weight = hint_pieces, hint_weight
         self._examples = examples
         self._batch = batch
         self._ctc_weight = ctc_weight
@@ -99,7 +111,7 @@ class LmTask:
         drawn = sorted((self._examples.draw(rng) for _ in range(_DRAWN_A_KEPT * self._batch)), key=lambda e: len(e.ids))
         first = int(rng.integers(0, len(drawn) - self._batch + 1))
         batch = drawn[first : first + self._batch]
-        with half_precision(), tapped(self.model, CTC_LAYERS) as inner:
+        with half_precision(), tapped(self.model, INNER_LAYERS) as inner:
             hidden, targets = self._predicting(batch)
             logits = self.softmax.logits(self.model.lm_head, hidden).float()
         loss = self.softmax.loss(logits, targets, smoothing=_SMOOTHING)
@@ -108,6 +120,10 @@ class LmTask:
             ctc = self._ctc(batch, inner[0].float())
             loss = loss + self._ctc_weight * ctc
             figures["ctc"] = ctc.item()
+        if self._hint_pieces:
+            hint, found = self._hint(batch, inner[0].float())
+            loss = loss + self._hint_weight * hint
+            figures |= {"hint": hint.item(), "found": found}
         return loss, figures
 
     def judge(self) -> Figures:
@@ -147,6 +163,19 @@ class LmTask:
             torch.tensor([len(words) for _, words in spoken]),
             zero_infinity=True,
         )
+
+    def _hint(self, batch: Sequence[Example], inner: Tensor) -> tuple[Tensor, float]:
+        """Loss and share of right pieces: each is named by its own row, so a word hardly ever said is found too."""
+        rows = inner.view(len(batch), -1, inner.shape[-1])
+        chosen = torch.cat([rows[row, e.first_target - 1 : len(e.ids) - 1] for row, e in enumerate(batch)])
+        pieces = torch.from_numpy(np.concatenate([e.hints for e in batch]))
+        known = pieces != NO_HINT
+        table = self.model.model.embed_tokens.weight[: self._hint_pieces]
+        with half_precision():
+            wanted = self.helpers.get_submodule("said")(chosen[known])
+            logits = wanted @ F.rms_norm(table, table.shape[1:]).T
+        loss = F.cross_entropy(logits.float(), pieces[known])
+        return loss, float((logits.detach().argmax(1) == pieces[known]).float().mean())
 
 
 def _padded(rows: Sequence[NDArray[np.int64]]) -> Tensor:
