@@ -1,4 +1,4 @@
-"""Pairs of codec values and mel for the flow: the assistant's voices, cut to one shape a batch.
+"""Pairs of codec values and mel for the flow: the assistant's voices and users', cut to one shape a batch.
 
     <work>/train/mels/mels.f16        [frames, 80] log-mels, one rendition behind the other
     <work>/train/mels/index.jsonl     first line: the tokenizer; then identity, number, start, frames

@@ -18,8 +18,8 @@ from services.nano.flow.task import FlowTask, folded_flow
 from services.nano.lm.codes import near_values, read_codebooks, starting_vectors
 from services.nano.tokenizers.stage import CHECKPOINT_FOLDER
 from services.nano.tokens.store import read_renditions
-from services.nano.training.loop import Budget, Schedule, load_weights, train
-from services.nano.training.recorded import read_clips
+from services.nano.training.loop import Budget, Schedule, has_begun, load_weights, train
+from services.nano.training.recorded import Clip, read_clips
 from services.shared.codec.codebooks import LINGUISTIC_SIZE
 from services.shared.paths import TOKENIZER_FOLDER, TTS_FOLDER, VOCODER_FOLDER
 from services.vocoder.config import CONFIG_FILE, FLOW_FILE, load_config
@@ -54,9 +54,10 @@ def run(work: Path, budget: Budget, *, steps: int | None = None) -> bool:
     torch.manual_seed(_SEED)
     start(flow, scale, read_codebooks(work / CHECKPOINT_FOLDER / TOKENIZER_FOLDER))
     mu_schedule, schedule = (s if steps is None else replace(s, steps=steps) for s in (MU_SCHEDULE, SCHEDULE))
-    if not train(FlowTask(flow, scale, corpus, estimating=False), work / MU_FOLDER, mu_schedule, budget):
-        return False
-    load_weights(flow, work / MU_FOLDER)
+    if not has_begun(work / TRAIN_FOLDER):
+        if not train(FlowTask(flow, scale, corpus, estimating=False), work / MU_FOLDER, mu_schedule, budget):
+            return False
+        load_weights(flow, work / MU_FOLDER)
     finished = train(FlowTask(flow, scale, corpus), work / TRAIN_FOLDER, schedule, budget)
     if finished:
         load_weights(flow, work / TRAIN_FOLDER)
@@ -75,8 +76,11 @@ def vocoder_folder(work: Path) -> Path:
 def prepare(work: Path) -> tuple[Flow, FlowCorpus]:
     """The network, and what it learns from."""
     folder = vocoder_folder(work)
-    clips = [clip for clip in read_clips(work) if clip.recording.kind in _SPOKEN_BY_US]
-    renditions = read_renditions(work)
+    clips = [clip for clip in read_clips(work) if _is_of_use(clip)]
+    made = read_renditions(work)
+    ours = {clip.recording.identity for clip in clips if clip.recording.kind in _SPOKEN_BY_US}
+    # What users say is disturbed in later renditions, and the mel is of the recording.
+    renditions = {identity: own if identity in ours else own[:1] for identity, own in made.items()}
     make_mels(work, clips, renditions)
     speaker = load_speaker(folder)
     flow = Flow(load_config(folder).flow)
@@ -84,6 +88,13 @@ def prepare(work: Path) -> tuple[Flow, FlowCorpus]:
     _log.info("flow: %d utterances with a mel", len(spoken))
     near = near_values(read_codebooks(work / CHECKPOINT_FOLDER / TOKENIZER_FOLDER))
     return flow, FlowCorpus(spoken, flow, near)
+
+
+def _is_of_use(clip: Clip) -> bool:
+    """Whether the flow learns from a clip: the assistant's, and users' whose voice is no mix, for clones."""
+    recording = clip.recording
+    is_one_voice = recording.kind == "user" and len(recording.voices) == 1
+    return recording.kind in _SPOKEN_BY_US or (is_one_voice and not clip.is_judged)
 
 
 def scale_of(work: Path, corpus: FlowCorpus) -> MelScale:

@@ -28,7 +28,7 @@ from torch.func import functional_call
 from torch.nn import functional as F
 
 from services.nano.flow.fold import MelScale, folded
-from services.nano.training.autograd import out_of_place
+from services.nano.training.autograd import half_precision, out_of_place
 from services.nano.training.loop import SCORE, Figures
 from services.vocoder.flow import estimator as estimator_room
 from services.vocoder.flow.encoder import stretch
@@ -129,7 +129,11 @@ class FlowTask:
     def loss(self, rng: np.random.Generator) -> tuple[Tensor, Figures]:
         """See the module."""
         batch = self._data.draw(rng)
-        mu = batch_mu(self.flow, batch)
+        with half_precision():
+            return self._loss(batch)
+
+    def _loss(self, batch: FlowBatch) -> tuple[Tensor, Figures]:
+        mu = batch_mu(self.flow, batch).float()
         weight = torch.ones(mu.shape[2])
         weight[: batch.prompt_frames] = _PROMPT_WEIGHT
         weight = weight / weight.mean()

@@ -151,6 +151,11 @@ def is_done(folder: Path, schedule: Schedule) -> bool:
     return path.exists() and json.loads(path.read_text())["schedule"] == asdict(schedule)
 
 
+def has_begun(folder: Path) -> bool:
+    """Whether any step was made here."""
+    return (folder / _CHECKPOINT_FILE).exists()
+
+
 def has_finished(folder: Path) -> bool:
     """Whether any schedule was finished here."""
     return (folder / _DONE_FILE).exists()
