@@ -19,12 +19,27 @@ from services.nano.lm.stage import CHAT_TRAIN_FOLDER, TTS_TRAIN_FOLDER
 from services.nano.plan import build_plan
 from services.nano.speaker.stage import TRAIN_FOLDER as SPEAKER_FOLDER
 from services.nano.speech import Recording, read_recordings
-from services.nano.tokenizers.stage import LINGUISTIC_FOLDER, SEMANTIC_FOLDER
+from services.nano.tokenizers.stage import (
+    LINGUISTIC_CODES_FOLDER,
+    LINGUISTIC_FOLDER,
+    SEMANTIC_CODES_FOLDER,
+    SEMANTIC_FOLDER,
+)
 from services.nano.training.loop import SCORE, has_finished, log_lines
 
 REPORT_FILE: Final = "report.md"
 _TRAININGS: Final = (
-    *(LINGUISTIC_FOLDER, SEMANTIC_FOLDER, SPEAKER_FOLDER, TTS_TRAIN_FOLDER, CHAT_TRAIN_FOLDER, MU_FOLDER, FLOW_FOLDER),
+    *(
+        LINGUISTIC_FOLDER,
+        SEMANTIC_FOLDER,
+        LINGUISTIC_CODES_FOLDER,
+        SEMANTIC_CODES_FOLDER,
+        SPEAKER_FOLDER,
+        TTS_TRAIN_FOLDER,
+        CHAT_TRAIN_FOLDER,
+        MU_FOLDER,
+        FLOW_FOLDER,
+    ),
     *(HIFT_FOLDER, ADVERSARIAL_FOLDER),
 )
 _SECONDS_AN_HOUR: Final = 3600.0

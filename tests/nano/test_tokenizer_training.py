@@ -10,6 +10,7 @@ import torch
 from services.nano.tokenizers.folder import write_linguistic, write_semantic
 from services.nano.tokenizers.kmeans import assign, kmeans
 from services.nano.tokenizers.linguistic import encode_packed
+from services.nano.tokenizers.quantiser import Quantiser
 from services.nano.tokenizers.semantic import ROW_SIZE, SemanticNetwork
 from services.shared.nn.features import whisper_log_mel
 from services.shared.paths import SEMANTIC_ONNX_FILE
@@ -46,6 +47,51 @@ def test_heavier_rows_draw_the_centroid() -> None:
     rows = torch.tensor([[0.0], [1.0]])
     found, _ = kmeans(rows, 1, torch.tensor([3.0, 1.0]), seed=0)
     assert found.item() == pytest.approx(0.25)
+
+
+def test_lloyds_steps_go_on_from_centroids_that_were_learned() -> None:
+    rows = torch.tensor([[0.0], [1.0], [10.0], [11.0]])
+    start = torch.tensor([[9.0], [2.0]])
+    found, _ = kmeans(rows, 2, torch.ones(4), seed=0, start=start)
+    assert found.flatten().tolist() == [10.5, 0.5]
+    assert start.flatten().tolist() == [9.0, 2.0]
+
+
+def test_a_row_becomes_its_centroid_and_keeps_its_gradient() -> None:
+    quantiser = Quantiser(torch.tensor([[0.0, 0.0], [1.0, 1.0]]))
+    rows = torch.tensor([[[0.2, 0.1], [0.9, 0.7]]], requires_grad=True)
+    found, pull = quantiser(rows)
+    assert found.tolist() == [[[0.0, 0.0], [1.0, 1.0]]]
+    (found * torch.tensor([2.0, 3.0])).sum().backward(retain_graph=True)
+    assert rows.grad is not None
+    assert rows.grad.tolist() == [[[2.0, 3.0], [2.0, 3.0]]]
+    assert quantiser.centroids.grad is None
+    pull.backward()
+    assert quantiser.centroids.grad is not None
+    assert (quantiser.centroids.grad[0] < 0).all()  # towards its row: the step goes against the gradient
+    assert (quantiser.centroids.grad[1] > 0).all()
+
+
+def test_an_encoder_learns_to_do_with_its_codes() -> None:
+    torch.manual_seed(0)
+    inputs, labels = torch.randn(1, 600, 4), torch.randint(0, 4, (600,))
+    inputs[0, :, 0] = labels - 1.5
+    encoder, head = torch.nn.Linear(4, 4), torch.nn.Linear(4, 4)
+    quantiser = Quantiser(kmeans(encoder(inputs)[0].detach(), 4, torch.ones(600), seed=0)[0])
+    optimizer = torch.optim.Adam([*encoder.parameters(), *head.parameters(), *quantiser.parameters()], lr=0.02)
+
+    def right() -> float:
+        return float((head(quantiser(encoder(inputs))[0])[0].argmax(1) == labels).float().mean())
+
+    before = right()
+    for _ in range(300):
+        found, pull = quantiser(encoder(inputs))
+        loss = torch.nn.functional.cross_entropy(head(found)[0], labels) + pull
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert before < 0.6
+    assert right() > 0.9
 
 
 def test_the_onnx_file_gives_the_nearest_centroid_and_says_the_place_in_the_group(tmp_path: Path) -> None:

@@ -13,7 +13,9 @@ _SEED_ROWS: Final = 20_000
 _BLOCK: Final = 16_384
 
 
-def kmeans(rows: Tensor, count: int, weights: Tensor, *, seed: int, steps: int = _STEPS) -> tuple[Tensor, float]:
+def kmeans(
+    rows: Tensor, count: int, weights: Tensor, *, seed: int, steps: int = _STEPS, start: Tensor | None = None
+) -> tuple[Tensor, float]:
     """Find centroids.
 
     Args:
@@ -22,13 +24,16 @@ def kmeans(rows: Tensor, count: int, weights: Tensor, *, seed: int, steps: int =
         weights: [N] how much each row counts.
         seed: of the draw of the seeds.
         steps: Lloyd's steps.
+        start: [K, D] to begin with instead of seeds.
 
     Returns:
         ([K, D] centroids, the share of the rows' variance that is left).
     """
-    generator = torch.Generator().manual_seed(seed)
-    some = rows[torch.randperm(len(rows), generator=generator)[:_SEED_ROWS]]
-    centroids = _spread_seeds(some, count, generator)
+    if start is None:
+        generator = torch.Generator().manual_seed(seed)
+        some = rows[torch.randperm(len(rows), generator=generator)[:_SEED_ROWS]]
+        start = _spread_seeds(some, count, generator)
+    centroids = start
     distances = rows.new_zeros(len(rows))
     for _ in range(steps):
         nearest, distances = assign(rows, centroids)

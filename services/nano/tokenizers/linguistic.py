@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from services.nano.tokenizers.phones import LABELS_A_ROW, phone_logits, share_right
+from services.nano.tokenizers.quantiser import Quantiser
 from services.nano.training.augment import Heard
 from services.nano.training.batches import CLASSES, HeardSpeech, label_matrix
 from services.nano.training.loop import Figures
@@ -37,12 +38,22 @@ class LinguisticTask:
         speech: batches.
         shift, scale: [560] the front end's normalisation.
         sizes: of the encoder.
+        centroids: [K, D] to begin with where rows are to be learned as codes; None for rows as they are.
     """
 
-    def __init__(self, speech: HeardSpeech, shift: Tensor, scale: Tensor, sizes: EncoderConfig = SIZES) -> None:
+    def __init__(
+        self,
+        speech: HeardSpeech,
+        shift: Tensor,
+        scale: Tensor,
+        sizes: EncoderConfig = SIZES,
+        centroids: Tensor | None = None,
+    ) -> None:
         self.encoder = SanmEncoder(sizes)
+        self.quantiser = None if centroids is None else Quantiser(centroids)
         self.helpers: nn.Module = nn.ModuleDict(
             {
+                **({"codes": self.quantiser} if self.quantiser else {}),
                 "phones": nn.Linear(sizes.output_size, LABELS_A_ROW * CLASSES),
                 "frame": nn.Linear(sizes.output_size, FBANK_MELS),
             }
@@ -59,12 +70,13 @@ class LinguisticTask:
         """Cross-entropy of the phones plus the error of the row's middle frame."""
         features, labels = self._batch(self._speech.draw(rng))
         rows = encode_packed(self.encoder, _mask_bands(features, rng))
-        phones = self._phones(rows + _NOISE * torch.randn_like(rows))
+        rows, pull = self.quantiser(rows) if self.quantiser else (rows, 0.0)
+        phones = self._phones(rows if self.quantiser else rows + _NOISE * torch.randn_like(rows))
         middle = features.unflatten(2, (_STACK, FBANK_MELS))[:, :, _STACK // 2]
         spoken = F.cross_entropy(phones.flatten(0, 1), labels.flatten(), label_smoothing=_SMOOTHING)
         frame = F.mse_loss(self.helpers.get_submodule("frame")(rows), middle)
         accuracy = (phones.argmax(2) == labels).float().mean()
-        return spoken + _FRAME_WEIGHT * frame, {
+        return spoken + _FRAME_WEIGHT * frame + pull, {
             "phones": spoken.item(),
             "frame": frame.item(),
             "right": float(accuracy),
@@ -73,7 +85,8 @@ class LinguisticTask:
     def judge(self) -> Figures:
         """Share of right labels on held-out clips, all and without silence."""
         features, labels = self._batch(self._speech.judged)
-        return share_right(self._phones(encode_packed(self.encoder, features)), labels)
+        rows = encode_packed(self.encoder, features)
+        return share_right(self._phones(self.quantiser(rows)[0] if self.quantiser else rows), labels)
 
     def _phones(self, rows: Tensor) -> Tensor:
         """[B, R, D] -> [B, 2R, classes]."""

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from services.nano.tokenizers.phones import LABELS_A_ROW, phone_logits, share_right
+from services.nano.tokenizers.quantiser import Quantiser
 from services.nano.training.augment import Heard
 from services.nano.training.autograd import half_precision
 from services.nano.training.batches import CLASSES, HeardSpeech, label_matrix
@@ -77,12 +78,17 @@ class SemanticTask:
     Args:
         speech: batches.
         network: what to train.
+        centroids: [K, 24] to begin with where rows are to be learned as codes; None for rows as they are.
     """
 
-    def __init__(self, speech: HeardSpeech, network: SemanticNetwork | None = None) -> None:
+    def __init__(
+        self, speech: HeardSpeech, network: SemanticNetwork | None = None, centroids: Tensor | None = None
+    ) -> None:
         self.encoder = network or SemanticNetwork()
+        self.quantiser = None if centroids is None else Quantiser(centroids)
         self.helpers: nn.Module = nn.ModuleDict(
             {
+                **({"codes": self.quantiser} if self.quantiser else {}),
                 "phones": nn.Sequential(
                     nn.Linear(ROW_SIZE, _HEAD), nn.GELU(), nn.Linear(_HEAD, LABELS_A_ROW * CLASSES)
                 ),
@@ -101,19 +107,20 @@ class SemanticTask:
         log_mel, labels = _batch(self._speech.draw(rng))
         with half_precision():
             rows = self.encoder(log_mel).float()
-        noisy = rows + _NOISE * torch.randn_like(rows)
-        phones = self._phones(noisy)
+        rows, pull = self.quantiser(rows) if self.quantiser else (rows + _NOISE * torch.randn_like(rows), 0.0)
+        phones = self._phones(rows)
         spoken = F.cross_entropy(phones.flatten(0, 1), labels.flatten(), label_smoothing=_SMOOTHING)
         bands = F.avg_pool2d(log_mel[:, None], (WHISPER_MELS // _BANDS, _FRAMES_A_ROW))[:, 0].transpose(1, 2)
-        spectrum = F.mse_loss(self.helpers.get_submodule("spectrum")(noisy), bands)
+        spectrum = F.mse_loss(self.helpers.get_submodule("spectrum")(rows), bands)
         accuracy = (phones.argmax(2) == labels).float().mean()
         figures = {"phones": spoken.item(), "spectrum": spectrum.item(), "right": float(accuracy)}
-        return spoken + _SPECTRUM_WEIGHT * spectrum, figures
+        return spoken + _SPECTRUM_WEIGHT * spectrum + pull, figures
 
     def judge(self) -> Figures:
         """Share of right labels on held-out clips, all and without silence."""
         log_mel, labels = _batch(self._speech.judged)
-        return share_right(self._phones(self.encoder(log_mel)), labels)
+        rows = self.encoder(log_mel)
+        return share_right(self._phones(self.quantiser(rows)[0] if self.quantiser else rows), labels)
 
     def _phones(self, rows: Tensor) -> Tensor:
         """[B, R, 24] -> [B, 2R, classes]."""

@@ -1,5 +1,7 @@
 """Stage `tokenizers`: train both encoders, find their codebooks, write the folder the tokenizer room loads.
 
+    encoder, rows as they are -> k-means -> encoder and codebook together -> k-means from there -> files
+
 Decides: schedules, which rows the codebooks are made of, and the order of the parts. Each part is skipped when its
 result is there and no older than what it is made of.
 """
@@ -18,14 +20,13 @@ from torch import Tensor
 from services.nano.tokenizers.folder import USED_CODES, write_linguistic, write_semantic
 from services.nano.tokenizers.kmeans import kmeans
 from services.nano.tokenizers.linguistic import SIZES, LinguisticTask, encode_packed, features_of, normalisation
-from services.nano.tokenizers.semantic import SemanticNetwork, SemanticTask
+from services.nano.tokenizers.semantic import ROW_SIZE, SemanticNetwork, SemanticTask
 from services.nano.training.augment import Heard, hear
 from services.nano.training.batches import HeardSpeech
-from services.nano.training.loop import WEIGHTS_FILE, Budget, Schedule, load_weights, train
+from services.nano.training.loop import WEIGHTS_FILE, Budget, Schedule, has_begun, is_done, load_weights, train
 from services.nano.training.recorded import RATE_HZ, Clip, read_clips
 from services.shared.nn.features import whisper_log_mel
 from services.shared.paths import CENTROIDS_FILE, SEMANTIC_ONNX_FILE, TOKENIZER_FOLDER
-from services.tokenizer.paraformer.config import EncoderConfig
 from services.tokenizer.paraformer.frontend import OnlineFrontEnd
 from services.tokenizer.paraformer.sanm import NEW_ROWS, SanmEncoder
 
@@ -35,6 +36,11 @@ CHECKPOINT_FOLDER: Final = "checkpoint"
 """Where the finished parts are put together in the public layout."""
 LINGUISTIC: Final = Schedule(steps=6000, learning_rate=2e-3, average=0.995, judge_every=250)
 SEMANTIC: Final = Schedule(steps=10_000, learning_rate=2e-3, average=0.995, judge_every=500)
+LINGUISTIC_CODES_FOLDER: Final = "train/linguistic_codes"
+SEMANTIC_CODES_FOLDER: Final = "train/semantic_codes"
+LINGUISTIC_CODES: Final = Schedule(steps=2000, learning_rate=5e-4, average=0.99, judge_every=250)
+SEMANTIC_CODES: Final = Schedule(steps=4000, learning_rate=1e-3, average=0.99, judge_every=500)
+_CENTROIDS_FILE: Final = "centroids.pt"
 _NORMALISATION_FILE: Final = "normalisation.pt"
 _NORMALISATION_BATCHES: Final = 8
 _ROWS: Final = 120_000
@@ -65,29 +71,33 @@ def run(work: Path, budget: Budget, *, steps: int | None = None) -> bool:
     # The faster one first: it needs a third of the time, and both are needed for the first codes.
     finished = train(semantic, work / SEMANTIC_FOLDER, _of_length(SEMANTIC, steps), budget)
     finished &= train(linguistic, work / LINGUISTIC_FOLDER, _of_length(LINGUISTIC, steps), budget)
+    if not finished:
+        return False
+    chosen = _chosen(clips)
+    finished = _learn_semantic_codes(work, speech, chosen, _of_length(SEMANTIC_CODES, steps), budget)
+    finished &= _learn_linguistic_codes(work, speech, chosen, _of_length(LINGUISTIC_CODES, steps), budget)
     if finished:
-        write_codebooks(work, clips, SIZES)
+        write_codebooks(work, chosen)
     return finished
 
 
-def write_codebooks(work: Path, clips: Sequence[Clip], sizes: EncoderConfig) -> None:
+def write_codebooks(work: Path, chosen: Sequence[Heard]) -> None:
     """Make codebooks of the kept weights and write the folder."""
     folder = work / CHECKPOINT_FOLDER / TOKENIZER_FOLDER
-    chosen = _chosen(clips)
     figures = {}
-    if _is_older(folder / CENTROIDS_FILE, work / LINGUISTIC_FOLDER):
-        encoder = SanmEncoder(sizes).eval()
-        load_weights(encoder, work / LINGUISTIC_FOLDER)
+    if _is_older(folder / CENTROIDS_FILE, work / LINGUISTIC_CODES_FOLDER):
+        encoder = SanmEncoder(SIZES).eval()
+        load_weights(encoder, work / LINGUISTIC_CODES_FOLDER)
         encoder = encoder.half().float()  # the weights as they are written
         shift, scale = torch.load(work / LINGUISTIC_FOLDER / _NORMALISATION_FILE, weights_only=True)
-        centroids, figures["linguistic"] = _codebook(
-            [_linguistic_rows(encoder, shift, scale, h) for h in chosen], chosen
-        )
+        rows = [_linguistic_rows(encoder, shift, scale, heard) for heard in chosen]
+        centroids, figures["linguistic"] = _codebook(rows, chosen, _learned(work / LINGUISTIC_CODES_FOLDER))
         write_linguistic(encoder, shift, scale, centroids, folder)
-    if _is_older(folder / SEMANTIC_ONNX_FILE, work / SEMANTIC_FOLDER):
+    if _is_older(folder / SEMANTIC_ONNX_FILE, work / SEMANTIC_CODES_FOLDER):
         network = SemanticNetwork().eval()
-        load_weights(network, work / SEMANTIC_FOLDER)
-        centroids, figures["semantic"] = _codebook([_semantic_rows(network, h) for h in chosen], chosen)
+        load_weights(network, work / SEMANTIC_CODES_FOLDER)
+        rows = [_semantic_rows(network, heard) for heard in chosen]
+        centroids, figures["semantic"] = _codebook(rows, chosen, _learned(work / SEMANTIC_CODES_FOLDER))
         write_semantic(network, centroids, folder)
     for name, left in figures.items():
         _log.info("tokenizers: %s codebook, %.1f %% of the variance left", name, 100 * left)
@@ -95,6 +105,48 @@ def write_codebooks(work: Path, clips: Sequence[Clip], sizes: EncoderConfig) -> 
         path = work / "train" / "codebooks.json"
         known = json.loads(path.read_text()) if path.exists() else {}
         path.write_text(json.dumps({**known, **figures}))
+
+
+def _learn_semantic_codes(
+    work: Path, speech: HeardSpeech, chosen: Sequence[Heard], schedule: Schedule, budget: Budget
+) -> bool:
+    """The encoder of rows goes on with their codes. Returns whether the schedule is finished."""
+    folder, network = work / SEMANTIC_CODES_FOLDER, SemanticNetwork().eval()
+    load_weights(network, work / SEMANTIC_FOLDER)
+    start = None if has_begun(folder) else _codebook([_semantic_rows(network, h) for h in chosen], chosen)[0]
+    task = SemanticTask(speech, network.train(), torch.zeros(USED_CODES, ROW_SIZE) if start is None else start)
+    return _train_codes(task, folder, schedule, budget)
+
+
+def _learn_linguistic_codes(
+    work: Path, speech: HeardSpeech, chosen: Sequence[Heard], schedule: Schedule, budget: Budget
+) -> bool:
+    """The encoder of rows goes on with their codes. Returns whether the schedule is finished."""
+    folder, (shift, scale) = work / LINGUISTIC_CODES_FOLDER, _normalisation(work / LINGUISTIC_FOLDER, speech)
+    encoder = SanmEncoder(SIZES).eval()
+    load_weights(encoder, work / LINGUISTIC_FOLDER)
+    start = torch.zeros(USED_CODES, SIZES.output_size)
+    if not has_begun(folder):
+        start = _codebook([_linguistic_rows(encoder, shift, scale, heard) for heard in chosen], chosen)[0]
+    task = LinguisticTask(speech, shift, scale, centroids=start)
+    load_weights(task.encoder, work / LINGUISTIC_FOLDER)
+    return _train_codes(task, folder, schedule, budget)
+
+
+def _train_codes(task: SemanticTask | LinguisticTask, folder: Path, schedule: Schedule, budget: Budget) -> bool:
+    """Train encoder and codebook, and keep the codebook."""
+    if is_done(folder, schedule):
+        return True
+    finished = train(task, folder, schedule, budget)
+    if finished:
+        assert task.quantiser is not None
+        torch.save(task.quantiser.centroids.detach(), folder / _CENTROIDS_FILE)
+    return finished
+
+
+def _learned(folder: Path) -> Tensor:
+    centroids: Tensor = torch.load(folder / _CENTROIDS_FILE, weights_only=True)
+    return centroids
 
 
 def _of_length(schedule: Schedule, steps: int | None) -> Schedule:
@@ -146,12 +198,12 @@ def _semantic_rows(network: SemanticNetwork, heard: Heard) -> Tensor:
     return rows
 
 
-def _codebook(rows: Sequence[Tensor], chosen: Sequence[Heard]) -> tuple[Tensor, float]:
+def _codebook(rows: Sequence[Tensor], chosen: Sequence[Heard], start: Tensor | None = None) -> tuple[Tensor, float]:
     """Centroids, and the share of variance left; rows of the voice that is to speak count more."""
     assistant = {"assistant", "everyday"}
     counts = [_ASSISTANT_WEIGHT if heard.clip.recording.kind in assistant else 1.0 for heard in chosen]
     weights = torch.cat([torch.full((len(own),), weight) for own, weight in zip(rows, counts, strict=True)])
-    return kmeans(torch.cat(list(rows)), USED_CODES, weights, seed=_SEED)
+    return kmeans(torch.cat(list(rows)), USED_CODES, weights, seed=_SEED, start=start)
 
 
 def _is_older(path: Path, trained: Path) -> bool:
