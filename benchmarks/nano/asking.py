@@ -23,7 +23,7 @@ from services.shared.audio.files import Audio, read_audio
 from services.shared.errors import StepAudioError
 from services.shared.prompt.chat import CHAT_SYSTEM_PROMPT, Message, SpeechContent
 
-ANSWERED, RECALLED, SPOKEN = "answered", "recalled", "spoken reply"
+ANSWERED, WRITTEN, RECALLED, SPOKEN = "answered", "answered in writing", "recalled", "spoken reply"
 RECORDED, RESYNTHESISED = "recording", "resynthesis"
 TTS_REPLIES, TTS_SENTENCES = "spoken text: replies", "spoken text: unseen sentences"
 HUMAN: Final = "human"
@@ -116,12 +116,17 @@ class Examiner:
 
 
 def questions(examiner: Examiner, asked: Sequence[Asked], folder: Path) -> Iterator[Outcome]:
-    """Every question's reply and transcript; where phrasing and voice are new, the reply spoken as well."""
+    """Every question's reply and transcript, and the reply to the same in writing where the voice is held out.
+
+    Where phrasing and voice are new, the reply is spoken as well.
+    """
     groups = dict.fromkeys(one.group for one in asked if one.group != SENTENCE)
     for group in groups:
         for number, one in enumerate(examiner.some([a for a in asked if a.group == group])):
             outcome = answer(examiner, one, read_audio(folder / one.file), f"{number:03}")
             yield outcome
+            if group in (NEW_TO_NEW, SEEN_TO_NEW):
+                yield _answer_to_text(examiner, one, f"{number:03}")
             if group == NEW_TO_NEW:
                 spoken = replace(outcome, part=SPOKEN, wanted=_spoken(one))
                 if outcome.replied and not outcome.fault and (text := without_calls(outcome.replied)):
@@ -135,19 +140,36 @@ def answer(examiner: Examiner, asked: Asked, recording: Audio, name: str) -> Out
     """The reply to one recording in its conversation, as text."""
     part = RECALLED if asked.group == RECALL else ANSWERED
     outcome = Outcome(part, asked.group, name, asked.text, wanted=(asked.text,), right=False)
-    rooms, params = examiner.pipeline.rooms, examiner.pipeline.rooms.chat.params
-    if examiner.temperature is not None:
-        params = replace(params, temperature=examiner.temperature)
+    rooms = examiner.pipeline.rooms
     try:
         tokens = rooms.tokenizer.tokenize(recording.samples, recording.sample_rate_hz).interleaved
-        system = f"{CHAT_SYSTEM_PROMPT}\n{asked.facts}" if asked.facts else CHAT_SYSTEM_PROMPT
-        messages = [Message("system", system), *(Message(turn.role, turn.text) for turn in asked.history)]
-        messages.append(Message("user", SpeechContent([int(token) for token in tokens])))
         heard = rooms.chat.transcribe(tokens).strip()
-        replied = "".join(rooms.chat.reply(messages, params, with_calls=True)).strip()
+        replied = _reply(examiner, asked, SpeechContent([int(token) for token in tokens]))
     except StepAudioError as error:
         return replace(outcome, heard="", replied="", fault=str(error))
     return replace(outcome, heard=heard, replied=replied, right=is_right(replied, asked))
+
+
+def _answer_to_text(examiner: Examiner, asked: Asked, name: str) -> Outcome:
+    """The reply to the same words in writing."""
+    outcome = Outcome(WRITTEN, asked.group, name, asked.text, wanted=asked.answers, right=False)
+    try:
+        replied = _reply(examiner, asked, asked.text)
+    except StepAudioError as error:
+        return replace(outcome, replied="", fault=str(error))
+    return replace(outcome, replied=replied, right=is_right(replied, asked))
+
+
+def _reply(examiner: Examiner, asked: Asked, content: str | SpeechContent) -> str:
+    """What the chat model says to it in its conversation."""
+    chat, system = examiner.pipeline.rooms.chat, CHAT_SYSTEM_PROMPT
+    params = chat.params
+    if examiner.temperature is not None:
+        params = replace(params, temperature=examiner.temperature)
+    messages = [Message("system", f"{system}\n{asked.facts}" if asked.facts else system)]
+    messages += [Message(turn.role, turn.text) for turn in asked.history]
+    messages.append(Message("user", content))
+    return "".join(chat.reply(messages, params, with_calls=True)).strip()
 
 
 def is_right(reply: str, asked: Asked) -> bool:

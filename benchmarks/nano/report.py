@@ -19,6 +19,7 @@ from benchmarks.nano.asking import (
     SPOKEN,
     TTS_REPLIES,
     TTS_SENTENCES,
+    WRITTEN,
     Outcome,
 )
 from benchmarks.nano.figures import Interval, error_rate, kept_words, mean, nearest, rate, word_errors, words
@@ -115,6 +116,9 @@ def _understanding(outcomes: Sequence[Outcome]) -> Iterator[Figure]:
         yield Figure(f"right reply from speech: {group}", right, goal=0.85 if is_first else None)
         heard = error_rate([word_errors(o.heard or "", o.text) for o in members])
         yield Figure(f"own transcript, WER: {group}", heard, goal=0.15 if is_first else None, higher_is_better=False)
+    for group in dict.fromkeys(o.group for o in outcomes if o.part == WRITTEN):
+        right = rate([bool(o.right) for o in outcomes if o.part == WRITTEN and o.group == group])
+        yield Figure(f"right reply to the same in writing: {group.partition(',')[0]}", right)
     recalled = [bool(o.right) for o in outcomes if o.part == RECALLED]
     if recalled:
         yield Figure("name recalled from the history", rate(recalled), goal=0.9)

@@ -11,7 +11,7 @@ import soundfile
 
 from benchmarks.nano import __main__ as benchmark
 from benchmarks.nano import judges
-from benchmarks.nano.asking import ALIGNED, ANSWERED, RECALLED, SPOKEN, Outcome, human_clips, is_right
+from benchmarks.nano.asking import ALIGNED, ANSWERED, RECALLED, SPOKEN, WRITTEN, Outcome, human_clips, is_right
 from benchmarks.nano.figures import error_rate, kept_words, nearest, rate, wilson, word_errors, words
 from benchmarks.nano.page import png, spectrogram, write_page
 from benchmarks.nano.report import figure_table, figures
@@ -99,6 +99,8 @@ def test_human_clips_are_read_with_their_words(tmp_path: Path) -> None:
 def test_the_table_says_which_goals_are_met_and_leaves_out_what_was_not_measured() -> None:
     outcomes = [
         Outcome(ANSWERED, NEW_TO_NEW, "0", "a b", heard="a b", right=True),
+        Outcome(WRITTEN, NEW_TO_NEW, "0", "a b", right=True),
+        Outcome(WRITTEN, NEW_TO_NEW, "1", "a c", right=False),
         Outcome(RECALLED, "recall", "0", "who", heard="who", right=False),
         Outcome(
             SPOKEN, NEW_TO_NEW, "0", "a b", wanted=("one two three four five",), judged={"x": "one two three four"}
@@ -109,6 +111,7 @@ def test_the_table_says_which_goals_are_met_and_leaves_out_what_was_not_measured
         line.split(" | ")[0].strip("| "): line for line in figure_table(figures(outcomes, frozenset())).splitlines()
     }
     assert "≥ 0.85: met" in lines[f"right reply from speech: {NEW_TO_NEW}"]
+    assert "0.500" in lines["right reply to the same in writing: held-out phrasing"]
     assert "≤ 0.15: met" in lines[f"own transcript, WER: {NEW_TO_NEW}"]
     assert "≥ 0.9: MISSED" in lines["name recalled from the history"]
     assert "1.000" in lines["spoken reply right and understood"]
@@ -150,6 +153,7 @@ def test_the_whole_measurement_runs_on_the_standing_checkpoint(
     benchmark.main(["--items", "1", "--output", str(tmp_path), "--human", str(tmp_path / "none")])
     printed = capsys.readouterr().out
     assert f"right reply from speech: {NEW_TO_NEW}" in printed
+    assert "right reply to the same in writing: seen phrasing" in printed
     assert "judge's WER: resynthesis" in printed
     assert "no human clips" in printed
     assert (tmp_path / "outcomes.json").exists()
