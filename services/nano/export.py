@@ -14,7 +14,8 @@ from typing import Final
 import numpy as np
 
 from services.lm.chat import load_chat_lm
-from services.nano.lm.speech import Spoken, all_speech, prompts_of
+from services.nano.lm.said import Spoken
+from services.nano.lm.speech import all_speech, prompts_of
 from services.nano.progress import cpu_hours, data_table, training_table
 from services.nano.speech import read_recordings
 from services.nano.tokenizers.stage import CHECKPOINT_FOLDER

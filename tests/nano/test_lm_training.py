@@ -1,5 +1,6 @@
 """The language models: gradients through the room's layers, the shared softmax row, sequences in the rooms' prompts."""
 
+import itertools
 from collections import Counter
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from services.nano.domain import build_domain
 from services.nano.lm.chat import ChatExamples, reply_ids
 from services.nano.lm.codes import code_starts, near_values, shaken, starting_vectors, used_values, with_pairs
 from services.nano.lm.network import TargetSoftmax, hidden_states, tapped
+from services.nano.lm.said import SaidPieces
 from services.nano.lm.speech import SHARES, SpeechExamples
 from services.nano.lm.stage import begin, begin_words, sizes
 from services.nano.lm.task import NO_HINT, LmTask
@@ -120,9 +122,12 @@ def test_a_call_in_a_reply_is_two_marks_around_plain_text(tokenizer: TextTokeniz
 def test_chat_sequences_hold_no_held_out_phrasing_and_end_with_the_reply(tokenizer: TextTokenizer) -> None:
     domain = build_domain()
     values = np.array([1, 2, 1030, 2050, 3080] * 12)
-    heard = {item.question: [Rendition("a", 0, 0.0, 1.0, values)] for item in domain.training if item.role == "user"}
+    clip, _ = _clip("user", "Hello.", "_həlO_", 1)
+    rendition = Rendition("a", 0, 0.0, 1.0, values)
+    heard = {item.question: [(clip, rendition)] for item in domain.training if item.role == "user"}
     books = torch.randn(512, 16), torch.randn(512, 24)
-    examples = ChatExamples(domain, tokenizer, (heard, {}), near_values(books))
+    examples = ChatExamples(domain, tokenizer, (heard, {}), near_values(books), {"hello": "həlO"})
+    hello = tokenizer.encode_text("Hello")[0]
     rng = np.random.default_rng(0)
     allowed = set(examples.targets().tolist())
     held_out = {tuple(tokenizer.encode_text(question)) for question in domain.held_out}
@@ -136,6 +141,10 @@ def test_chat_sequences_hold_no_held_out_phrasing_and_end_with_the_reply(tokeniz
         first, last = example.speech
         kinds.add((last > first, bool(example.words)))
         assert (last - first) % 5 == 0
+        # Said from 0.19 to 0.59 s, so known by the end of the sixth group of 120 ms.
+        hinted = np.flatnonzero(example.hints != NO_HINT)
+        assert hinted.tolist() == ([first + 5 * 5 + 4] if last > first else [])
+        assert (example.hints[hinted] == hello).all()
     assert kinds == {(True, True), (False, False)}
     assert len(examples.judged()) > 0
 
@@ -166,12 +175,30 @@ def _speech_examples(tokenizer: TextTokenizer) -> SpeechExamples:
 
 def test_each_code_is_told_which_piece_of_the_text_it_says(tokenizer: TextTokenizer) -> None:
     example = _speech_examples(tokenizer).judged()[0]
-    hints = [tokenizer.decode([piece]).strip() if piece != NO_HINT else "" for piece in example.hints]
-    assert len(hints) == len(example.targets) - example.first_target
+    assert len(example.hints) == len(example.ids)
+    assert (example.hints[: example.first_target - 1] == NO_HINT).all()
+    named = example.hints[example.first_target - 1 : -1]
+    hints = [tokenizer.decode([piece]).strip() if piece != NO_HINT else "" for piece in named]
     # Groups of 120 ms: linguistic codes of 60 ms first, then semantic ones of 40 ms; "A" is said from 0.19 to 0.29 s.
     assert hints[:15] == ["", "", "", "", "", "", "A", "", "", "A", "A", "cat", "A", "cat", "cat"]
     assert hints[15:25] == ["cat"] * 10
     assert hints[-20:] == [""] * 20
+
+
+def test_a_word_is_known_a_group_after_its_last_sound_and_words_never_share_a_group(tokenizer: TextTokenizer) -> None:
+    pieces = SaidPieces(tokenizer, {"a": "A", "cat": "kæt", "the": "ðə", "sea": "si"})
+
+    numbers = itertools.count()
+
+    def known(text: str, phones: str) -> list[str]:
+        found = pieces.once_heard(*_clip("user", text, phones, next(numbers)))
+        return [tokenizer.decode([piece]).strip() if piece != NO_HINT else "" for piece in found]
+
+    # "A" ends at 0.29 s, in the third group; "cat" at 0.59 s, in the fifth.
+    assert known("A cat.", "_Akæt_") == ["", "", "", "A", "", "cat", *[""] * 9]
+    assert known("A a a.", "_AAA_")[:8] == ["", "", "", "A", "a", "a", "", ""]
+    assert known("A cat " * 3, "_" + 3 * "Akæt").count("cat") == 3
+    assert known("A cat " * 4, "_" + 4 * "Akæt").count("cat") == 3  # the last one ends with the last group
 
 
 def test_only_the_assistants_voices_have_names_and_a_clone_hears_another_clip(tokenizer: TextTokenizer) -> None:
@@ -187,7 +214,7 @@ def test_only_the_assistants_voices_have_names_and_a_clone_hears_another_clip(to
         kind = ("assistant", "everyday", "user", "espeak")[(int(codes[0]) - 1) // 2]
         drawn[kind] += 1
         assert not spoken or spoken == [_VOICES[kind]]
-        assert len(example.hints) == len(example.targets) - example.first_target
+        assert len(example.hints) == len(example.ids)
     assert all(drawn[kind] > 0.5 * 300 * share for kind, share in SHARES.items())
     assert 0.4 < named / 300 < 0.7
 
@@ -197,6 +224,7 @@ def test_a_hint_is_learned_from_the_row_of_the_piece(tokenizer: TextTokenizer) -
     begin_words(model, tokenizer, {"cat": "kæt", "cats": "kæts", "sea": "si"})
     table = model.model.embed_tokens.weight.detach()
     cat, cats, sea = (table[tokenizer.id_of(f"▁{word}")] for word in ("cat", "cats", "sea"))
+    assert torch.equal(cat, model.lm_head.weight.detach()[tokenizer.id_of("▁cat")])
     assert torch.cosine_similarity(cat, cats, dim=0) > 0.25 > torch.cosine_similarity(cat, sea, dim=0)
     examples = _speech_examples(tokenizer)
     softmax = TargetSoftmax(torch.from_numpy(examples.targets()), tokenizer.vocab_size)

@@ -7,6 +7,7 @@ chat's system prompt on a line of their own; a tool's result is a system turn. R
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Final, TypeVar
 
 import numpy as np
@@ -15,9 +16,12 @@ from numpy.typing import NDArray
 from services.nano.domain import Domain
 from services.nano.grammar import CALL_END, CALL_START, FILLER, Item
 from services.nano.lm.codes import shaken
-from services.nano.lm.task import Example
+from services.nano.lm.said import SaidPieces, Spoken
+from services.nano.lm.task import NO_HINT, Example
+from services.nano.pronunciation import Pronunciations
 from services.nano.tokens.store import Rendition
 from services.nano.training.recorded import Clip
+from services.shared.codec.codebooks import GROUP_TOKENS
 from services.shared.prompt.chat import Message, SpeechContent, build_asr_prompt, build_chat_prompt
 from services.shared.prompt.chat.system_prompts import CHAT_SYSTEM_PROMPT
 from services.shared.text import TextTokenizer
@@ -33,26 +37,36 @@ _JUDGED_TEXTS: Final = 32
 T = TypeVar("T")
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Speech:
+    """Codec values [5 * groups], and the piece of the word known by the end of each group, where that is told."""
+
+    values: NDArray[np.int64]
+    known: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
+
+
 class ChatExamples:
     """See `services.nano.lm.task.Examples`.
 
     Args:
         domain: items; held-out phrasings are never drawn.
         tokenizer: of the checkpoint.
-        speech: renditions of each spoken text that training may hear, and those that are judged.
+        speech: recordings of each spoken text that training may hear, and those that are judged.
         near: [5120, 6] near codec values.
+        sounds: how the words of the texts sound.
     """
 
     def __init__(
         self,
         domain: Domain,
         tokenizer: TextTokenizer,
-        speech: tuple[Mapping[str, Sequence[Rendition]], Mapping[str, Sequence[Rendition]]],
+        speech: tuple[Mapping[str, Sequence[Spoken]], Mapping[str, Sequence[Spoken]]],
         near: NDArray[np.int64],
+        sounds: Pronunciations,
     ) -> None:
         self._tokenizer = tokenizer
         self._heard, self._judged_speech = speech
-        self._near = near
+        self._near, self._pieces = near, SaidPieces(tokenizer, sounds)
         self._items = domain.training
         self._all = domain.items
         self._held_out = domain.held_out
@@ -77,13 +91,14 @@ class ChatExamples:
         if kind < _TEXT_SHARE or not self._spoken:
             return self._answer(_one_of(self._items, rng), None, rng)
         item = _one_of(self._spoken, rng)
-        values = _one_of(self._heard[item.question], rng).values
-        values = shaken(values, self._near, _NEAR_SHARE, rng)
+        clip, rendition = _one_of(self._heard[item.question], rng)
+        speech = _Speech(
+            shaken(rendition.values, self._near, _NEAR_SHARE, rng), self._pieces.once_heard(clip, rendition)
+        )
         if kind < _TEXT_SHARE + _HEARD_SHARE:
-            return self._example(
-                self._asr_prompt(values), self._tokenizer.encode_text(item.question), item, values, rng
-            )
-        return self._answer(item, values, rng)
+            words = self._tokenizer.encode_text(item.question)
+            return self._example(self._asr_prompt(speech), words, item, speech, rng)
+        return self._answer(item, speech, rng)
 
     def judged(self) -> list[Example]:
         """What is held out: phrasings as text with their replies, speech with its words and the replies to it."""
@@ -93,23 +108,23 @@ class ChatExamples:
             prompt = build_chat_prompt(self._tokenizer, self._messages(item, None, rng, plain=True))
             found.append(self._example(prompt, reply_ids(self._tokenizer, item.reply), item, None))
         for item in self._all:
-            for rendition in self._judged_speech.get(item.question, ())[:1] if item.role == "user" else ():
-                values = rendition.values
+            for _, rendition in self._judged_speech.get(item.question, ())[:1] if item.role == "user" else ():
+                speech = _Speech(rendition.values)
                 words = self._tokenizer.encode_text(item.question)
-                found.append(self._example(self._asr_prompt(values), words, item, values))
-                prompt = build_chat_prompt(self._tokenizer, self._messages(item, values, rng, plain=True))
-                found.append(self._example(prompt, reply_ids(self._tokenizer, item.reply), item, values))
+                found.append(self._example(self._asr_prompt(speech), words, item, speech))
+                prompt = build_chat_prompt(self._tokenizer, self._messages(item, speech, rng, plain=True))
+                found.append(self._example(prompt, reply_ids(self._tokenizer, item.reply), item, speech))
         return found[:_JUDGED]
 
-    def _asr_prompt(self, values: NDArray[np.int64]) -> list[int]:
-        return build_asr_prompt(self._tokenizer, SpeechContent(values))
+    def _asr_prompt(self, speech: _Speech) -> list[int]:
+        return build_asr_prompt(self._tokenizer, SpeechContent(speech.values))
 
-    def _answer(self, item: Item, values: NDArray[np.int64] | None, rng: np.random.Generator) -> Example:
-        prompt = build_chat_prompt(self._tokenizer, self._messages(item, values, rng))
-        return self._example(prompt, reply_ids(self._tokenizer, item.reply), item, values, rng)
+    def _answer(self, item: Item, speech: _Speech | None, rng: np.random.Generator) -> Example:
+        prompt = build_chat_prompt(self._tokenizer, self._messages(item, speech, rng))
+        return self._example(prompt, reply_ids(self._tokenizer, item.reply), item, speech, rng)
 
     def _messages(
-        self, item: Item, values: NDArray[np.int64] | None, rng: np.random.Generator, *, plain: bool = False
+        self, item: Item, speech: _Speech | None, rng: np.random.Generator, *, plain: bool = False
     ) -> list[Message]:
         facts = item.facts
         if not facts and not plain and rng.random() < _STRANGE_FACTS_SHARE and self._facts:
@@ -121,7 +136,7 @@ class ChatExamples:
             messages += self._small_talk(rng)
         for turn in item.history:
             messages += self._small_talk(rng) if turn.text == FILLER else [Message(_role(turn.role), turn.text)]
-        content = item.question if values is None else SpeechContent(values)
+        content = item.question if speech is None else SpeechContent(speech.values)
         return [*messages, Message(_role(item.role), content)]
 
     def _small_talk(self, rng: np.random.Generator) -> list[Message]:
@@ -133,22 +148,24 @@ class ChatExamples:
         prompt: list[int],
         reply: list[int],
         item: Item,
-        values: NDArray[np.int64] | None,
+        speech: _Speech | None,
         rng: np.random.Generator | None = None,
     ) -> Example:
         ids = np.array([*prompt, *reply, self._tokenizer.eot_id], np.int64)
-        speech: tuple[int, int] = (0, 0)
+        span: tuple[int, int] = (0, 0)
         words: tuple[int, ...] = ()
+        hints = np.full(len(ids), NO_HINT, np.int64)
         heard = ids >= self._tokenizer.audio_offset
-        if values is not None:
+        if speech is not None:
             places = np.flatnonzero(heard)
-            speech = int(places[0]), int(places[-1]) + 1
+            span = int(places[0]), int(places[-1]) + 1
+            hints[span[0] + GROUP_TOKENS - 1 : span[1] : GROUP_TOKENS][: len(speech.known)] = speech.known
             spoken = self._tokenizer.encode_text(item.question)
             words = tuple(self._word_place[token] for token in spoken if token in self._word_place)
         read = ids.copy()
         if rng is not None:
             read[heard & (rng.random(len(ids)) < _MASKED_SHARE)] = 0
-        return Example(read, ids, len(prompt), speech, words)
+        return Example(read, ids, len(prompt), span, words, hints)
 
 
 def reply_ids(tokenizer: TextTokenizer, reply: str) -> list[int]:
@@ -163,13 +180,13 @@ def reply_ids(tokenizer: TextTokenizer, reply: str) -> list[int]:
 
 def spoken_texts(
     clips: Sequence[Clip], renditions: Mapping[str, Sequence[Rendition]]
-) -> tuple[dict[str, list[Rendition]], dict[str, list[Rendition]]]:
-    """Renditions of what users say, by text: those to train on, and the undisturbed ones that are held out."""
-    heard: dict[str, list[Rendition]] = {}
-    judged: dict[str, list[Rendition]] = {}
+) -> tuple[dict[str, list[Spoken]], dict[str, list[Spoken]]]:
+    """Recordings of what users say, by text: those to train on, and the undisturbed ones that are held out."""
+    heard: dict[str, list[Spoken]] = {}
+    judged: dict[str, list[Spoken]] = {}
     for clip in clips:
         if clip.recording.kind in ("user", "espeak", "evaluation"):
-            own = list(renditions.get(clip.recording.identity, ()))
+            own = [(clip, rendition) for rendition in renditions.get(clip.recording.identity, ())]
             (judged if clip.is_judged else heard).setdefault(clip.recording.text, []).extend(own)
     return heard, judged
 

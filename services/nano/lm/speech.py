@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 
 from services.nano.domain import STYLE_TAGS
 from services.nano.lm.codes import shaken, used_values, with_pairs
+from services.nano.lm.said import SaidPieces, Spoken
 from services.nano.lm.task import NO_HINT, Example
-from services.nano.phones import LABELS
-from services.nano.pronunciation import NO_WORD, Pronunciations, words_in, words_said
+from services.nano.pronunciation import Pronunciations
 from services.nano.tokens.store import Rendition
 from services.nano.tokens.vocabulary import SPEAKERS
 from services.nano.training.recorded import Clip
-from services.shared.codec.codebooks import GROUP_LINGUISTIC, GROUP_MS, GROUP_SEMANTIC, GROUP_TOKENS
+from services.shared.codec.codebooks import GROUP_TOKENS
 from services.shared.errors import MissingFileError
 from services.shared.prompt.speech import VoicePrompt, build_prompt
 from services.shared.text import TextTokenizer
@@ -37,13 +37,6 @@ _LONGEST_S: Final = 9.0
 _LONGEST_JOINED_S: Final = 4.0
 _JUDGED: Final = 48
 _TAG_OF: Final = {style: tag for tag, style in STYLE_TAGS.items()}
-_GROUP_S: Final = GROUP_MS / 1000
-_MOMENTS_S: Final = np.array(
-    [(place + 0.5) * _GROUP_S / count for count in (GROUP_LINGUISTIC, GROUP_SEMANTIC) for place in range(count)]
-)
-"""Middle of what each code of a group stands for."""
-
-Spoken = tuple[Clip, Rendition]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -71,8 +64,7 @@ class SpeechExamples:
     def __init__(
         self, spoken: Sequence[Spoken], tokenizer: TextTokenizer, near: NDArray[np.int64], sounds: Pronunciations
     ) -> None:
-        self._tokenizer, self._near, self._sounds = tokenizer, near, sounds
-        self._lines: dict[str, NDArray[np.int64]] = {}
+        self._tokenizer, self._near, self._pieces = tokenizer, near, SaidPieces(tokenizer, sounds)
         short = [one for one in spoken if one[1].seconds <= _LONGEST_S]
         training = [one for one in short if not one[0].is_judged]
         self._prompts = _prompts_by_voice(training)
@@ -133,16 +125,7 @@ class SpeechExamples:
         return _Line(f"{line.text} {other.text}", values, said)
 
     def _line(self, clip: Clip, rendition: Rendition) -> _Line:
-        identity = clip.recording.identity
-        if identity not in self._lines:
-            text = clip.recording.text
-            words = words_said(text, [LABELS[label] for label in clip.labels], self._sounds)
-            pieces = np.array([*pieces_of_words(self._tokenizer, text), NO_HINT], np.int64)
-            self._lines[identity] = np.append(np.where(words == NO_WORD, NO_HINT, pieces[words]), NO_HINT)
-        groups = len(rendition.values) // GROUP_TOKENS
-        moments_s = (np.arange(groups)[:, None] * _GROUP_S + _MOMENTS_S).ravel() * rendition.speed + rendition.begin_s
-        phones = np.searchsorted(clip.ends_s, np.maximum(moments_s, 0.0), side="right")
-        return _Line(tagged(clip), rendition.values, self._lines[identity][np.minimum(phones, len(clip.labels))])
+        return _Line(tagged(clip), rendition.values, self._pieces.along(clip, rendition))
 
     def _example(self, line: _Line, prompt: Spoken, name: str, rng: np.random.Generator | None = None) -> Example:
         heard, read = prompt[1].values, line.values
@@ -154,22 +137,9 @@ class SpeechExamples:
         )
         offset, end = self._tokenizer.audio_offset, [self._tokenizer.eot_id]
         ids, targets = (np.concatenate([before, with_pairs(v) + offset, end]) for v in (read, line.values))
-        return Example(ids.astype(np.int64), targets.astype(np.int64), len(before), hints=np.append(line.said, NO_HINT))
-
-
-def pieces_of_words(tokenizer: TextTokenizer, text: str) -> list[int]:
-    """Id of the piece of each of `words_in(text)`; `NO_HINT` for a word of several pieces."""
-    found: list[int] = []
-    pieces = [(token, tokenizer.decode([token]).strip()) for token in tokenizer.encode_text(text)]
-    words, spelled = words_in(text), ""
-    for token, piece in pieces:
-        if len(found) == len(words) or not (spelled or words[len(found)].startswith(piece)) or not piece:
-            continue
-        spelled += piece
-        if spelled == words[len(found)]:
-            found.append(token if spelled == piece else NO_HINT)
-            spelled = ""
-    return found + [NO_HINT] * (len(words) - len(found))
+        hints = np.full(len(ids), NO_HINT, np.int64)
+        hints[len(before) - 1 :][: len(line.said)] = line.said  # each code is predicted by the row before it
+        return Example(ids.astype(np.int64), targets.astype(np.int64), len(before), hints=hints)
 
 
 def tagged(clip: Clip) -> str:

@@ -57,11 +57,13 @@ def run_chat(work: Path, budget: Budget, *, steps: int | None = None) -> bool:
     """Train the chat model; `tokens` has run. Returns whether the schedule is finished."""
     folder = work / CHECKPOINT_FOLDER / CHAT_FOLDER
     tokenizer, books = load_text_tokenizer(folder), read_codebooks(work / CHECKPOINT_FOLDER / TOKENIZER_FOLDER)
-    speech = spoken_texts(read_clips(work), read_renditions(work))
-    examples = ChatExamples(build_domain(), tokenizer, speech, near_values(books))
+    speech, sounds = spoken_texts(read_clips(work), read_renditions(work)), read_pronunciations(work)
+    examples = ChatExamples(build_domain(), tokenizer, speech, near_values(books), sounds)
     softmax = TargetSoftmax(torch.from_numpy(examples.targets()), tokenizer.vocab_size)
     model = begin(sizes(tokenizer.vocab_size, _CHAT_LAYERS), tokenizer, books)
-    task = LmTask(model, examples, softmax, batch=_CHAT_BATCH, ctc_words=len(examples.words))
+    begin_words(model, tokenizer, sounds)
+    words, pieces = len(examples.words), tokenizer.audio_offset
+    task = LmTask(model, examples, softmax, batch=_CHAT_BATCH, ctc_words=words, hint_pieces=pieces)
     return _train(task, work / CHAT_TRAIN_FOLDER, folder, _of_length(CHAT_SCHEDULE, steps), budget)
 
 
@@ -96,11 +98,15 @@ def begin(config: Step1Config, tokenizer: TextTokenizer, books: tuple[torch.Tens
 
 @torch.no_grad()
 def begin_words(model: Step1, tokenizer: TextTokenizer, sounds: Pronunciations) -> None:
-    """Rows of words that say how they sound, so that what is learned of some words helps all that sound like them."""
+    """Rows of words that say how they sound, so that what is learned of some words helps all that sound like them.
+
+    A word that is read and one that is written begin as the same row: to repeat a word is to hand it on.
+    """
     pieces = {token: tokenizer.decode([token]).strip().lower() for token in range(tokenizer.audio_offset)}
     words = {token: sounds[piece] for token, piece in pieces.items() if sounds.get(piece)}
     vectors = sound_vectors(list(words.values()), model.config.hidden_size)
-    model.model.embed_tokens.weight[list(words)] = vectors * _EMBEDDING_SCALE
+    for table in (model.model.embed_tokens.weight, model.lm_head.weight):
+        table[list(words)] = vectors * _EMBEDDING_SCALE
 
 
 def write_model(model: Step1, softmax: TargetSoftmax, folder: Path) -> None:

@@ -1,8 +1,8 @@
 """Training of a language model on sequences of which some places are to be predicted.
 
 Decides: the loss (cross-entropy over possible targets; beside it, read off an inner layer, CTC of the words of speech
-that is heard, and for speech that is to be said the piece of text that each target says), padding, and the judgement
-by share of right tokens. Refuses to know: prompts and tasks.
+that is heard, and the piece of text that is being said or has just been heard), padding, and the judgement by share of
+right tokens. Refuses to know: prompts and tasks.
 """
 
 from collections.abc import Sequence
@@ -37,7 +37,7 @@ class Example:
         first_target: place of the first id to predict; all from there on are.
         speech: first and last place + 1 of the speech whose words are known, or (0, 0).
         words: [W] what is said there, in places of the CTC alphabet, from 1 on.
-        hints: [T - first_target] which piece of the text each target says, or `NO_HINT`; empty for no hints.
+        hints: [T] which piece of the text each inner row is to name, or `NO_HINT`; empty for no hints.
     """
 
     ids: NDArray[np.int64]
@@ -89,11 +89,12 @@ class LmTask:
         self.model = model
         self.softmax = softmax
         size = model.config.hidden_size
-        self.helpers: nn.Module = nn.ModuleDict()
+        heads: dict[str, nn.Module] = {}
         if ctc_words:
-            self.helpers = nn.ModuleDict({"words": nn.Linear(size, ctc_words + 1)})
+            heads["words"] = nn.Linear(size, ctc_words + 1)
         if hint_pieces:
-            self.helpers = nn.ModuleDict({"said": nn.Linear(size, size, bias=False)})
+            heads["said"] = nn.Linear(size, size, bias=False)
+        self.helpers: nn.Module = nn.ModuleDict(heads)
         self._hears = ctc_words > 0
         self._hint_pieces, self._hint_weight = hint_pieces, hint_weight
         self._examples = examples
@@ -120,7 +121,7 @@ class LmTask:
             ctc = self._ctc(batch, inner[0].float())
             loss = loss + self._ctc_weight * ctc
             figures["ctc"] = ctc.item()
-        if self._hint_pieces:
+        if self._hint_pieces and any((example.hints != NO_HINT).any() for example in batch):
             hint, found = self._hint(batch, inner[0].float())
             loss = loss + self._hint_weight * hint
             figures |= {"hint": hint.item(), "found": found}
@@ -167,8 +168,9 @@ class LmTask:
     def _hint(self, batch: Sequence[Example], inner: Tensor) -> tuple[Tensor, float]:
         """Loss and share of right pieces: each is named by its own row, so a word hardly ever said is found too."""
         rows = inner.view(len(batch), -1, inner.shape[-1])
-        chosen = torch.cat([rows[row, e.first_target - 1 : len(e.ids) - 1] for row, e in enumerate(batch)])
-        pieces = torch.from_numpy(np.concatenate([e.hints for e in batch]))
+        hinted = [(row, example.hints) for row, example in enumerate(batch) if len(example.hints)]
+        chosen = torch.cat([rows[row, : len(hints)] for row, hints in hinted])
+        pieces = torch.from_numpy(np.concatenate([hints for _, hints in hinted]))
         known = pieces != NO_HINT
         table = self.model.model.embed_tokens.weight[: self._hint_pieces]
         with half_precision():
