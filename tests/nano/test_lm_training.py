@@ -27,6 +27,7 @@ from services.shared.nn.step1 import Step1, Step1Config
 from services.shared.prompt.chat.system_prompts import CHAT_SYSTEM_PROMPT
 from services.shared.prompt.speech.system_prompts import SPEAKER_PROMPT
 from services.shared.text import TextTokenizer, load_text_tokenizer
+from services.shared.text.tokenizer import MODEL_FILE
 
 pytestmark = pytest.mark.unit
 
@@ -246,3 +247,6 @@ def test_the_vocabulary_takes_over_the_public_control_pieces(tokenizer: TextToke
     for piece in ("<s>", "<|EOT|>", "<|BOT|>", "<|CALL_START|>", "<0xFF>"):
         assert tokenizer.id_of(piece) == base.id_of(piece)
     assert tokenizer.audio_offset + 5120 == tokenizer.vocab_size
+    write_vocabulary(build_domain(), BASE, [tmp_path / "one"])
+    write_vocabulary(build_domain(), tmp_path / "one", [tmp_path / "two"])
+    assert (tmp_path / "two" / MODEL_FILE).read_bytes() == (tmp_path / "one" / MODEL_FILE).read_bytes()

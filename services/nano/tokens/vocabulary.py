@@ -12,6 +12,7 @@ vocabulary falls apart into letters and bytes. Decides: the pieces. Refuses to k
 import re
 import shutil
 import struct
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final
@@ -103,8 +104,10 @@ def _texts(domain: Domain) -> Iterator[str]:
 
 
 def _kept(model: bytes) -> bytes:
-    """The first pieces and everything that is no piece, as they are."""
-    out, position, pieces = b"", 0, 0
+    """The first pieces and everything that is no piece, as they are; without sizes that were added as below before."""
+    out, position = b"", 0
+    kept = {_PIECES_FIELD: _KEPT_PIECES, _TRAINER_FIELD: 1}
+    seen = Counter[int]()
     while position < len(model):
         start = position
         tag, position = _read_varint(model, position)
@@ -112,9 +115,9 @@ def _kept(model: bytes) -> bytes:
             raise ValueError(f"wire type {tag & 7} at byte {start} of a tokenizer.model")
         length, position = _read_varint(model, position)
         position += length
-        if tag >> 3 == _PIECES_FIELD:
-            pieces += 1
-        if tag >> 3 != _PIECES_FIELD or pieces <= _KEPT_PIECES:
+        field = tag >> 3
+        seen[field] += 1
+        if seen[field] <= kept.get(field, seen[field]):
             out += model[start:position]
     return out
 
