@@ -4,38 +4,23 @@ What training needed beside the room's own code, which takes one utterance, and 
 
 - `weighted` computes each convolution's weight from magnitude and direction for one forward pass; nothing is dropped.
 - The trunk's additions in place drop no value that a gradient needs: they add to results of convolutions, which no
-  gradient reads. Only its clamp behind `exp` does; inside `clamped_out_of_place` it makes new memory.
+  gradient reads. Only its clamp behind `exp` does; here it makes new memory.
 - The F0 predictor's activation writes into a convolution's result as well, and keeps what its own gradient reads.
 
 A batch is a loop: at 64 channels one row of 32 frames already fills the matrix products of a core.
 Refuses to know: losses and data.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import torch
 from torch import Tensor
-from torch.overrides import TorchFunctionMode
 
+from services.nano.training.autograd import Replacing
 from services.vocoder.hift.layers import NormedConv
 from services.vocoder.hift.model import HiFT
 from services.vocoder.hift.source import Excitation
-
-
-class clamped_out_of_place(TorchFunctionMode):  # noqa: N801 - used as a context, like torch.no_grad
-    """`with clamped_out_of_place():` turns `a.clamp_()` into `a.clamp()`."""
-
-    def __torch_function__(
-        self,
-        func: Callable[..., Any],  # any function of torch
-        types: Sequence[type],
-        args: tuple[Any, ...] = (),
-        kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:
-        """Called by torch for each of its functions."""
-        return (Tensor.clamp if func is Tensor.clamp_ else func)(*args, **(kwargs or {}))
 
 
 @contextmanager
@@ -71,7 +56,7 @@ def synthesise(hift: HiFT, mel: Tensor, f0: Tensor) -> Tensor:
         phase = (torch.rand(1, config.harmonics, 1) * 2 - 1) * torch.pi
         noise = torch.randn(1, config.harmonics, mel.shape[2] * config.hop_samples)
         source = hift.m_source(f0[row : row + 1].detach(), Excitation(phase, noise))
-        with clamped_out_of_place():
+        with Replacing({Tensor.clamp_: Tensor.clamp}):
             waves.append(hift(mel[row : row + 1], source))
     return torch.cat(waves)
 
