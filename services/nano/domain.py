@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Final
 
 from services.nano.exercises import repeats, sums
-from services.nano.grammar import CALL_END, CALL_START, FILLER, Item, read_items
+from services.nano.grammar import CALL_END, CALL_START, FILLER, WORD, Item, read_items
 from services.nano.sentences import everyday_sentences
 
 SEED: Final = 20_261
@@ -30,7 +30,6 @@ STYLE_TAGS: Final = {"快速1": "fast", "慢速1": "slow", "高兴1": "happy"}
 FILE: Final = "domain.json"
 
 _FILES: Final = ("dialogue.txt", "families.txt")
-_WORD: Final = re.compile(r"[A-Za-z][A-Za-z']*")
 _CALL_TEXT: Final = re.compile(rf"{re.escape(CALL_START)}(.*?){re.escape(CALL_END)} ?")
 _TAG: Final = re.compile(r"^\(([^)]*)\)")
 
@@ -80,7 +79,7 @@ class Domain:
 
 def words_of(text: str) -> list[str]:
     """Lower-case words of a text, calls and tags included as far as they are words."""
-    return [word.lower() for word in _WORD.findall(text.replace(CALL_START, " ").replace(CALL_END, " "))]
+    return [word.lower() for word in WORD.findall(text.replace(CALL_START, " ").replace(CALL_END, " "))]
 
 
 def calls_of(reply: str) -> list[Call]:
@@ -167,7 +166,7 @@ def _written_forms(texts: Iterable[str]) -> list[str]:
     inside: set[str] = set()
     for text in texts:
         for sentence in re.split(r"[.?!:>]", text.replace(CALL_START, ".").replace(CALL_END, ".")):
-            written = _WORD.findall(sentence)
+            written = WORD.findall(sentence)
             words.update(word.lower() for word in written)
             inside.update(written[1:])
     names = {word for word in inside if word[0].isupper() and (word == "I" or word.lower() not in inside)}

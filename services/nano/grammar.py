@@ -23,6 +23,8 @@ from services.shared.errors import CorruptFileError
 CALL_START: Final = "<|CALL_START|>"
 CALL_END: Final = "<|CALL_END|>"
 FILLER: Final = "filler"
+WORD: Final = re.compile(r"[A-Za-z][A-Za-z']*")
+"""A word of the vocabulary, as it is written."""
 
 Role = Literal["user", "assistant", "tool"]
 

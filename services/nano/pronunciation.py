@@ -8,7 +8,6 @@ Refuses to know: audio, tokens, networks but for the size of their rows.
 """
 
 import json
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from difflib import SequenceMatcher
 from pathlib import Path
@@ -19,12 +18,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from services.nano.grammar import WORD
 from services.nano.phones import LABELS, SILENCE, labels_of, symbols_of
 from services.shared.errors import MissingFileError
 
 FILE: Final = "speech/pronunciations.json"
 NO_WORD: Final = -1
-_WORD: Final = re.compile(r"[A-Za-z][A-Za-z']*")
 _FROM_START, _FROM_END = 8, 4
 """Places at which a sound counts for a word's vector, from either side."""
 _OWN_SHARE: Final = 0.3
@@ -57,7 +56,7 @@ def read_pronunciations(work: Path) -> Pronunciations:
 
 def words_in(text: str) -> list[str]:
     """The words of a text as they are written, in order; `words_said` counts them."""
-    return _WORD.findall(text)
+    return WORD.findall(text)
 
 
 def words_said(text: str, labels: Sequence[str], sounds: Pronunciations) -> NDArray[np.int64]:

@@ -9,7 +9,6 @@ without the space. A system prompt is one piece or a few: as bytes it would be m
 vocabulary falls apart into letters and bytes. Decides: the pieces. Refuses to know: prompts, beyond their texts.
 """
 
-import re
 import shutil
 import struct
 from collections import Counter
@@ -18,7 +17,7 @@ from pathlib import Path
 from typing import Final
 
 from services.nano.domain import STYLE_TAGS, Domain
-from services.nano.grammar import CALL_END, CALL_START, FILLER
+from services.nano.grammar import CALL_END, CALL_START, FILLER, WORD
 from services.shared.codec.codebooks import CODEC_SIZE
 from services.shared.prompt.chat.system_prompts import ASR_SYSTEM_PROMPT, CHAT_SYSTEM_PROMPT, STYLE_TAG_SYSTEM_PROMPT
 from services.shared.prompt.speech.system_prompts import HUMMING_PROMPT, NARRATOR_PROMPT, RAP_PROMPT, SPEAKER_PROMPT
@@ -29,7 +28,6 @@ SPEAKERS: Final = {"Nano": "af_heart", "Tingting": "af_heart", "Mike": "am_micha
 """Names of the voices, and the recorded voice of each; the released system's default name is one of them."""
 _KEPT_PIECES: Final = 324
 _SPACE: Final = "▁"
-_WORD: Final = re.compile(r"[A-Za-z][A-Za-z']*")
 _WORD_SCORE, _LETTER_SCORE = -2.0, -12.0
 _PIECES_FIELD, _TRAINER_FIELD = 1, 2
 _LENGTH_DELIMITED: Final = 2
@@ -74,9 +72,9 @@ def _pieces(domain: Domain) -> Iterator[tuple[str, float]]:
     yield from ((text, _WORD_SCORE) for text in (*STYLE_TAGS, *SPEAKERS))
     texts = list(_texts(domain))
     inside = {
-        (_SPACE + match[0]) for text in texts for match in _WORD.finditer(text) if text[: match.start()][-1:] == " "
+        (_SPACE + match[0]) for text in texts for match in WORD.finditer(text) if text[: match.start()][-1:] == " "
     }
-    first = {match[0] for text in texts for match in _WORD.finditer(text) if text[: match.start()][-1:] != " "}
+    first = {match[0] for text in texts for match in WORD.finditer(text) if text[: match.start()][-1:] != " "}
     lower = {_SPACE + word for word in domain.words}
     yield from ((text, _WORD_SCORE) for text in sorted(inside | first | lower))
     marks = "\n.,?!:;'\"-=()[]（），。？！"
