@@ -8,7 +8,17 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from services.nano.training.loop import SCORE, Budget, Figures, Schedule, load_weights, log_lines, train
+from services.nano.training.loop import (
+    SCORE,
+    Budget,
+    Figures,
+    Schedule,
+    has_begun,
+    load_weights,
+    log_lines,
+    read_helpers,
+    train,
+)
 from services.shared.errors import MissingFileError
 
 pytestmark = pytest.mark.unit
@@ -95,3 +105,15 @@ def test_weights_kept_earlier_are_judged_again_before_others_are_held_against_th
 def test_weights_that_no_stage_has_made_are_asked_for_by_name(tmp_path: Path) -> None:
     with pytest.raises(MissingFileError, match="run the stage that trains flow"):
         load_weights(nn.Linear(1, 1), tmp_path / "flow")
+    with pytest.raises(MissingFileError, match="run the stage that trains flow"):
+        read_helpers(tmp_path / "flow")
+
+
+def test_what_served_a_training_can_be_read_as_it_was_last(tmp_path: Path) -> None:
+    task = _Line()
+    assert not has_begun(tmp_path)
+    train(task, tmp_path, Schedule(steps=3, learning_rate=0.1), Budget())
+    assert has_begun(tmp_path)
+    found, wanted = read_helpers(tmp_path), task.helpers.state_dict()
+    assert found.keys() == wanted.keys()
+    assert all(torch.equal(found[name], wanted[name]) for name in wanted)

@@ -37,7 +37,7 @@ class LinguisticTask:
     Args:
         speech: batches.
         shift, scale: [560] the front end's normalisation.
-        sizes: of the encoder.
+        encoder: what to train.
         centroids: [K, D] to begin with where rows are to be learned as codes; None for rows as they are.
     """
 
@@ -46,16 +46,17 @@ class LinguisticTask:
         speech: HeardSpeech,
         shift: Tensor,
         scale: Tensor,
-        sizes: EncoderConfig = SIZES,
+        encoder: SanmEncoder | None = None,
         centroids: Tensor | None = None,
     ) -> None:
-        self.encoder = SanmEncoder(sizes)
+        self.encoder = encoder or SanmEncoder(SIZES)
+        size = self.encoder.config.output_size
         self.quantiser = None if centroids is None else Quantiser(centroids)
         self.helpers: nn.Module = nn.ModuleDict(
             {
                 **({"codes": self.quantiser} if self.quantiser else {}),
-                "phones": nn.Linear(sizes.output_size, LABELS_A_ROW * CLASSES),
-                "frame": nn.Linear(sizes.output_size, FBANK_MELS),
+                "phones": nn.Linear(size, LABELS_A_ROW * CLASSES),
+                "frame": nn.Linear(size, FBANK_MELS),
             }
         )
         self._speech = speech

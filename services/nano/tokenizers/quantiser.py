@@ -12,6 +12,8 @@ from torch.nn import functional as F
 
 from services.nano.tokenizers.kmeans import assign
 
+CENTROIDS: Final = "codes.centroids"
+"""Name of the codebook among a task's helpers."""
 _PULL_OF_ROWS: Final = 0.25
 
 

@@ -20,10 +20,11 @@ from torch import Tensor
 from services.nano.tokenizers.folder import USED_CODES, write_linguistic, write_semantic
 from services.nano.tokenizers.kmeans import kmeans
 from services.nano.tokenizers.linguistic import SIZES, LinguisticTask, encode_packed, features_of, normalisation
+from services.nano.tokenizers.quantiser import CENTROIDS
 from services.nano.tokenizers.semantic import ROW_SIZE, SemanticNetwork, SemanticTask
 from services.nano.training.augment import Heard, hear
 from services.nano.training.batches import HeardSpeech
-from services.nano.training.loop import WEIGHTS_FILE, Budget, Schedule, has_begun, is_done, load_weights, train
+from services.nano.training.loop import WEIGHTS_FILE, Budget, Schedule, has_begun, load_weights, read_helpers, train
 from services.nano.training.recorded import RATE_HZ, Clip, read_clips
 from services.shared.nn.features import whisper_log_mel
 from services.shared.paths import CENTROIDS_FILE, SEMANTIC_ONNX_FILE, TOKENIZER_FOLDER
@@ -38,9 +39,8 @@ LINGUISTIC: Final = Schedule(steps=6000, learning_rate=2e-3, average=0.995, judg
 SEMANTIC: Final = Schedule(steps=10_000, learning_rate=2e-3, average=0.995, judge_every=500)
 LINGUISTIC_CODES_FOLDER: Final = "train/linguistic_codes"
 SEMANTIC_CODES_FOLDER: Final = "train/semantic_codes"
-LINGUISTIC_CODES: Final = Schedule(steps=2000, learning_rate=5e-4, average=0.99, judge_every=250)
-SEMANTIC_CODES: Final = Schedule(steps=4000, learning_rate=1e-3, average=0.99, judge_every=500)
-_CENTROIDS_FILE: Final = "centroids.pt"
+LINGUISTIC_CODES: Final = Schedule(steps=2500, learning_rate=1e-3, average=0.99, judge_every=250)
+SEMANTIC_CODES: Final = Schedule(steps=3000, learning_rate=1e-3, average=0.99, judge_every=500)
 _NORMALISATION_FILE: Final = "normalisation.pt"
 _NORMALISATION_BATCHES: Final = 8
 _ROWS: Final = 120_000
@@ -55,8 +55,8 @@ def run(work: Path, budget: Budget, *, steps: int | None = None) -> bool:
 
     Args:
         work: the working folder.
-        budget: of each of the two trainings.
-        steps: length of both schedules instead of the recipe's.
+        budget: of each of the four trainings.
+        steps: length of each schedule instead of the recipe's.
 
     Returns:
         whether the folder is complete.
@@ -111,11 +111,12 @@ def _learn_semantic_codes(
     work: Path, speech: HeardSpeech, chosen: Sequence[Heard], schedule: Schedule, budget: Budget
 ) -> bool:
     """The encoder of rows goes on with their codes. Returns whether the schedule is finished."""
-    folder, network = work / SEMANTIC_CODES_FOLDER, SemanticNetwork().eval()
+    folder, network = work / SEMANTIC_CODES_FOLDER, SemanticNetwork()
     load_weights(network, work / SEMANTIC_FOLDER)
-    start = None if has_begun(folder) else _codebook([_semantic_rows(network, h) for h in chosen], chosen)[0]
-    task = SemanticTask(speech, network.train(), torch.zeros(USED_CODES, ROW_SIZE) if start is None else start)
-    return _train_codes(task, folder, schedule, budget)
+    centroids = torch.zeros(USED_CODES, ROW_SIZE)
+    if not has_begun(folder):
+        centroids, _ = _codebook([_semantic_rows(network, heard) for heard in chosen], chosen)
+    return train(SemanticTask(speech, network, centroids), folder, schedule, budget)
 
 
 def _learn_linguistic_codes(
@@ -123,30 +124,17 @@ def _learn_linguistic_codes(
 ) -> bool:
     """The encoder of rows goes on with their codes. Returns whether the schedule is finished."""
     folder, (shift, scale) = work / LINGUISTIC_CODES_FOLDER, _normalisation(work / LINGUISTIC_FOLDER, speech)
-    encoder = SanmEncoder(SIZES).eval()
+    encoder = SanmEncoder(SIZES)
     load_weights(encoder, work / LINGUISTIC_FOLDER)
-    start = torch.zeros(USED_CODES, SIZES.output_size)
+    centroids = torch.zeros(USED_CODES, SIZES.output_size)
     if not has_begun(folder):
-        start = _codebook([_linguistic_rows(encoder, shift, scale, heard) for heard in chosen], chosen)[0]
-    task = LinguisticTask(speech, shift, scale, centroids=start)
-    load_weights(task.encoder, work / LINGUISTIC_FOLDER)
-    return _train_codes(task, folder, schedule, budget)
-
-
-def _train_codes(task: SemanticTask | LinguisticTask, folder: Path, schedule: Schedule, budget: Budget) -> bool:
-    """Train encoder and codebook, and keep the codebook."""
-    if is_done(folder, schedule):
-        return True
-    finished = train(task, folder, schedule, budget)
-    if finished:
-        assert task.quantiser is not None
-        torch.save(task.quantiser.centroids.detach(), folder / _CENTROIDS_FILE)
-    return finished
+        centroids, _ = _codebook([_linguistic_rows(encoder, shift, scale, heard) for heard in chosen], chosen)
+    return train(LinguisticTask(speech, shift, scale, encoder, centroids), folder, schedule, budget)
 
 
 def _learned(folder: Path) -> Tensor:
-    centroids: Tensor = torch.load(folder / _CENTROIDS_FILE, weights_only=True)
-    return centroids
+    """The codebook that an encoder was trained with last."""
+    return read_helpers(folder)[CENTROIDS]
 
 
 def _of_length(schedule: Schedule, steps: int | None) -> Schedule:

@@ -34,6 +34,7 @@ _CHECKPOINT_FILE: Final = "checkpoint.pt"
 _LOG_FILE: Final = "log.jsonl"
 _DONE_FILE: Final = "done.json"
 _PAUSE_POLL_S: Final = 2.0
+_HELPERS: Final = 1
 _BETAS: Final = (0.9, 0.98)
 
 _log = logging.getLogger(__name__)
@@ -174,6 +175,20 @@ def load_weights(module: nn.Module, folder: Path) -> None:
     load_strictly(module, read_torch_state(path), path)
 
 
+def read_helpers(folder: Path) -> dict[str, Tensor]:
+    """The newest state of what served a training besides its network; not averaged.
+
+    Raises:
+        MissingFileError: that stage has not run.
+    """
+    path = folder / _CHECKPOINT_FILE
+    if not path.exists():
+        raise MissingFileError(f"{path} does not exist; run the stage that trains {folder.name} first")
+    prefix = f"{_HELPERS}."
+    trained = torch.load(path, weights_only=True)["trained"]
+    return {name.removeprefix(prefix): value for name, value in trained.items() if name.startswith(prefix)}
+
+
 def log_lines(folder: Path) -> list[dict[str, Any]]:  # figures by name, as they were written
     """Everything a training has reported, oldest first."""
     path = folder / _LOG_FILE
@@ -183,7 +198,7 @@ def log_lines(folder: Path) -> list[dict[str, Any]]:  # figures by name, as they
 class _Loop:
     def __init__(self, task: Task, folder: Path, schedule: Schedule, budget: Budget) -> None:
         self._task, self._folder, self._schedule, self._budget = task, folder, schedule, budget
-        self._trained = nn.ModuleList([task.network, task.helpers])
+        self._trained = nn.ModuleList([task.network, task.helpers])  # helpers have place _HELPERS
         parameters = [p for p in self._trained.parameters() if p.requires_grad]
         groups = [
             {"params": [p for p in parameters if p.ndim > 1], "weight_decay": schedule.weight_decay},
