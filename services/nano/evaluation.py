@@ -39,10 +39,10 @@ COUNTS: Final = {NEW_TO_NEW: 64, SEEN_TO_NEW: 60, NEW_TO_SEEN: 60, SENTENCE: 60}
 _RECALL_QUESTIONS: Final = (("Tell me my name.", HELD_OUT_VOICES), ("What is my name?", HELD_OUT_VOICES[:1]))
 _SEED: Final = 20_261
 _LARGEST_BYTES: Final = 3_000_000
-_COMPRESSION: Final = {SENTENCE: 0.8}
-"""Of Opus in libsndfile's scale, where 1 is the smallest file: 56 kbit/s, at which 0.95 of the codes stay."""
 _CALLERS_COMPRESSION: Final = 0.93
-"""Of questions, as calls come: about 24 kbit/s, at which 0.84 of the codes stay."""
+"""Of Opus in libsndfile's scale, where 1 is the smallest file: 24 kbit/s, as calls come; 0.84 of the codes stay."""
+_SENTENCES_COMPRESSION: Final = 0.8
+"""56 kbit/s: 0.95 of the codes stay as they were, for what a sentence loses is to be the rooms' doing."""
 
 _log = logging.getLogger(__name__)
 
@@ -126,7 +126,7 @@ def write_set(domain: Domain, chosen: Sequence[tuple[str, Utterance]], work: Pat
         audio = read_audio(recording.path)
         samples = resample(audio.samples, audio.sample_rate_hz, RATE_HZ)
         samples = samples * np.float32(0.8 / max(float(np.abs(samples).max()), 1e-3))
-        level = _COMPRESSION.get(group, _CALLERS_COMPRESSION)
+        level = _SENTENCES_COMPRESSION if group == SENTENCE else _CALLERS_COMPRESSION
         soundfile.write(target / file, samples, RATE_HZ, format="OGG", subtype="OPUS", compression_level=level)
         lines += _asked(domain, group, file, (utterance.text, recording.voices[0][0]))
     text = "".join(json.dumps(asdict(line), ensure_ascii=False) + "\n" for line in lines)

@@ -29,18 +29,17 @@ from services.nano.training.loop import SCORE, has_finished, log_lines
 
 REPORT_FILE: Final = "report.md"
 _TRAININGS: Final = (
-    *(
-        LINGUISTIC_FOLDER,
-        SEMANTIC_FOLDER,
-        LINGUISTIC_CODES_FOLDER,
-        SEMANTIC_CODES_FOLDER,
-        SPEAKER_FOLDER,
-        TTS_TRAIN_FOLDER,
-        CHAT_TRAIN_FOLDER,
-        MU_FOLDER,
-        FLOW_FOLDER,
-    ),
-    *(HIFT_FOLDER, ADVERSARIAL_FOLDER),
+    LINGUISTIC_FOLDER,
+    SEMANTIC_FOLDER,
+    LINGUISTIC_CODES_FOLDER,
+    SEMANTIC_CODES_FOLDER,
+    SPEAKER_FOLDER,
+    TTS_TRAIN_FOLDER,
+    CHAT_TRAIN_FOLDER,
+    MU_FOLDER,
+    FLOW_FOLDER,
+    HIFT_FOLDER,
+    ADVERSARIAL_FOLDER,
 )
 _SECONDS_AN_HOUR: Final = 3600.0
 

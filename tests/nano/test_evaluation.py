@@ -47,12 +47,15 @@ def test_each_group_asks_as_many_texts_as_it_says_and_none_that_training_hears_i
 def test_a_set_is_written_and_read_back(tmp_path: Path) -> None:
     domain = build_domain()
     everything = list(utterances(domain))
-    chosen = [*everything[:3], *everything[-2:]]
+    sentence = next(one for one in everything if one[0] == SENTENCE)
+    chosen = [*everything[:3], sentence, *everything[-2:]]
     speech.speak_all([u for _, u in chosen], tmp_path, sound, pause_file=tmp_path / "none")
     write_set(domain, chosen, tmp_path, tmp_path / "set")
     asked = read_set(tmp_path / "set")
     names = {item.reply for item in domain.items if item.intent == "recall"}
-    assert Counter(one.group for one in asked) == {NEW_TO_NEW: 3, RECALL: 2 * len(names)}
+    assert Counter(one.group for one in asked) == {NEW_TO_NEW: 3, SENTENCE: 1, RECALL: 2 * len(names)}
+    sizes = {one.group: (tmp_path / "set" / one.file).stat().st_size for one in asked}  # of equally long clips
+    assert sizes[SENTENCE] > 1.5 * sizes[NEW_TO_NEW]
     assert {one.answers[0] for one in asked if one.group == RECALL} == names
     assert all(turn.text != FILLER for one in asked for turn in one.history)
     assert all(one.item in domain.items for one in asked if one.group == NEW_TO_NEW and not one.history)

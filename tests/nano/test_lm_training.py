@@ -214,6 +214,8 @@ def test_only_the_assistants_voices_have_names_and_a_clone_hears_another_clip(to
         codes = (example.targets[example.first_target :] - tokenizer.audio_offset)[:1] - 1
         kind = ("assistant", "everyday", "user", "espeak")[(int(codes[0]) - 1) // 2]
         drawn[kind] += 1
+        heard = text[text >= tokenizer.audio_offset][::5] - tokenizer.audio_offset - 1  # some of them disturbed
+        assert spoken or np.median(heard) != codes[0]
         assert not spoken or spoken == [_VOICES[kind]]
         assert len(example.hints) == len(example.ids)
     assert all(drawn[kind] > 0.5 * 300 * share for kind, share in SHARES.items())

@@ -1,5 +1,6 @@
 """The stages in their order on a few seconds of made-up speech: the rooms' own loaders open what they write."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -64,6 +65,14 @@ def test_five_steps_of_every_stage_give_a_checkpoint_that_the_rooms_open(
     stages = (tokenizers.run, tokens.run, speaker.run, lm.run_tts, lm.run_chat, flow.run)
     for run in stages:
         assert run(work, budget, steps=None if run is tokens.run else 5)
+    rows = [json.loads(line) for line in (work / flow_data.FOLDER / "index.jsonl").read_text().splitlines()[1:]]
+    known = {one.identity: one for one in recordings}
+    assert {known[identity].kind for identity, *_ in rows} == {"assistant", "user"}
+    assert all(len(known[identity].voices) == 1 for identity, *_ in rows)
+    assert all(number == 0 for identity, number, *_ in rows if known[identity].kind == "user")
+    mu = (work / flow.MU_FOLDER / "log.jsonl").read_text()
+    assert flow.run(work, budget, steps=6)
+    assert (work / flow.MU_FOLDER / "log.jsonl").read_text() == mu  # a longer schedule does not begin with mu again
     export.run(work)
     folder = work / export.FOLDER
     made_here = TTS_FOLDER + "/" + VOCODER_FOLDER + "/hift.pt"
