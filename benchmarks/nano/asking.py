@@ -28,6 +28,8 @@ RECORDED, RESYNTHESISED = "recording", "resynthesis"
 TTS_REPLIES, TTS_SENTENCES = "spoken text: replies", "spoken text: unseen sentences"
 HUMAN: Final = "human"
 ALIGNED: Final = "stream of codes"
+REPEAT: Final = "repeat"
+"""Intent of what asks to repeat random words."""
 CLONED: Final = "spoken by a clone"
 STREAMS: Final = 200
 HUMAN_RATE_HZ: Final = 16_000
@@ -53,6 +55,7 @@ class Outcome:
         judged: each judge's transcript of `samples`.
         samples: what was made, at 16 kHz.
         fault: why nothing was made.
+        intent: of what was asked or is replied, where that is known.
     """
 
     part: str
@@ -66,6 +69,7 @@ class Outcome:
     judged: Mapping[str, str] = field(default_factory=dict)
     samples: Samples | None = None
     fault: str = ""
+    intent: str = ""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -139,7 +143,7 @@ def questions(examiner: Examiner, asked: Sequence[Asked], folder: Path) -> Itera
 def answer(examiner: Examiner, asked: Asked, recording: Audio, name: str) -> Outcome:
     """The reply to one recording in its conversation, as text."""
     part = RECALLED if asked.group == RECALL else ANSWERED
-    outcome = Outcome(part, asked.group, name, asked.text, wanted=(asked.text,), right=False)
+    outcome = Outcome(part, asked.group, name, asked.text, (asked.text,), right=False, intent=asked.intent)
     rooms = examiner.pipeline.rooms
     try:
         tokens = rooms.tokenizer.tokenize(recording.samples, recording.sample_rate_hz).interleaved
@@ -152,7 +156,7 @@ def answer(examiner: Examiner, asked: Asked, recording: Audio, name: str) -> Out
 
 def _answer_to_text(examiner: Examiner, asked: Asked, name: str) -> Outcome:
     """The reply to the same words in writing."""
-    outcome = Outcome(WRITTEN, asked.group, name, asked.text, wanted=asked.answers, right=False)
+    outcome = Outcome(WRITTEN, asked.group, name, asked.text, asked.answers, right=False, intent=asked.intent)
     try:
         replied = _reply(examiner, asked, asked.text)
     except StepAudioError as error:
@@ -193,9 +197,9 @@ def sentences(examiner: Examiner, asked: Sequence[Asked], folder: Path) -> Itera
         own = next((name for name in voices if SPEAKERS.get(name) == one.voice), voice)
         yield _resynthesised(examiner, replace(said, part=RESYNTHESISED, group=own), recording, own)
         yield examiner.say(replace(said, part=TTS_SENTENCES), one.text, voice, number)
-    for number, text in enumerate(reply_texts(asked)[: examiner.limit or 60]):
+    for number, (text, intent) in enumerate(list(reply_texts(asked).items())[: examiner.limit or 60]):
         voice = voices[number % len(voices)]
-        said = Outcome(TTS_REPLIES, voice, f"{number:03}", text, wanted=(spoken_text(text),))
+        said = Outcome(TTS_REPLIES, voice, f"{number:03}", text, (spoken_text(text),), intent=intent)
         yield examiner.say(said, text, voice, number)
     _log.info("said: sentences and replies")
 
@@ -261,14 +265,14 @@ def human_clips(folder: Path) -> dict[str, tuple[str, Audio]]:
     return found
 
 
-def reply_texts(asked: Sequence[Asked]) -> list[str]:
-    """Distinct replies of the set, as they are handed to the speech model: with style tags, without calls."""
-    found: dict[str, None] = {}
+def reply_texts(asked: Sequence[Asked]) -> dict[str, str]:
+    """Distinct replies of the set as the speech model gets them, with style tags and without calls; their intents."""
+    found: dict[str, str] = {}
     for one in asked:
         if one.answers and one.group != RECALL:
             tag = one.answers[0][: one.answers[0].find(")") + 1] if one.answers[0].startswith("(") else ""
-            found[tag + spoken_text(one.answers[0])] = None
-    return list(found)
+            found.setdefault(tag + spoken_text(one.answers[0]), one.intent)
+    return found
 
 
 def _spoken(asked: Asked) -> tuple[str, ...]:

@@ -39,15 +39,20 @@ def words(text: str) -> list[str]:
     return [part for word in re.findall(r"\d+|[^\W\d_]+", text) for part in _number_words(word)]
 
 
+def edit_distance(found: Sequence[str], wanted: Sequence[str]) -> int:
+    """Fewest items to put in, take out and exchange that turn one into the other."""
+    row = list(range(len(wanted) + 1))
+    for i, item in enumerate(found, 1):
+        previous, row[0] = row[0], i
+        for j, target in enumerate(wanted, 1):
+            previous, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, previous + (item != target))
+    return row[-1]
+
+
 def word_errors(hypothesis: str, reference: str) -> tuple[int, int]:
     """Edit distance in words and the length of the reference, after normalisation."""
     found, wanted = words(hypothesis), words(reference)
-    row = list(range(len(wanted) + 1))
-    for i, word in enumerate(found, 1):
-        previous, row[0] = row[0], i
-        for j, target in enumerate(wanted, 1):
-            previous, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, previous + (word != target))
-    return row[-1], len(wanted)
+    return edit_distance(found, wanted), len(wanted)
 
 
 def nearest(hypothesis: str, references: Sequence[str]) -> tuple[int, int]:

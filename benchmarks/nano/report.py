@@ -15,6 +15,7 @@ from benchmarks.nano.asking import (
     HUMAN,
     RECALLED,
     RECORDED,
+    REPEAT,
     RESYNTHESISED,
     SPOKEN,
     TTS_REPLIES,
@@ -114,6 +115,8 @@ def _understanding(outcomes: Sequence[Outcome]) -> Iterator[Figure]:
         is_first = group == NEW_TO_NEW
         right = rate([bool(o.right) for o in members])
         yield Figure(f"right reply from speech: {group}", right, goal=0.85 if is_first else None)
+        for title, chosen in _by_repetition(members).items():
+            yield Figure(f"… {title}", rate([bool(o.right) for o in chosen]))
         heard = error_rate([word_errors(o.heard or "", o.text) for o in members])
         yield Figure(f"own transcript, WER: {group}", heard, goal=0.15 if is_first else None, higher_is_better=False)
     for group in dict.fromkeys(o.group for o in outcomes if o.part == WRITTEN):
@@ -139,10 +142,14 @@ def _human(outcomes: Sequence[Outcome], vocabulary: frozenset[str]) -> Iterator[
 def _speech(outcomes: Sequence[Outcome]) -> Iterator[Figure]:
     goals = {RECORDED: None, RESYNTHESISED: 0.12, TTS_REPLIES: 0.10, TTS_SENTENCES: 0.20, CLONED: None}
     for part, goal in goals.items():
-        by_judge = _by_judge([o for o in outcomes if o.part == part], error_rate)
-        if by_judge:
-            second = by_judge[1] if len(by_judge) > 1 else None
-            yield Figure(f"judge's WER: {part}", by_judge[0], second, goal, higher_is_better=False)
+        members = [o for o in outcomes if o.part == part]
+        parts = {f"… {title}": chosen for title, chosen in _by_repetition(members).items()}
+        for name, chosen in {f"judge's WER: {part}": members, **parts}.items():
+            by_judge = _by_judge(chosen, error_rate)
+            if by_judge:
+                second = by_judge[1] if len(by_judge) > 1 else None
+                aim = goal if chosen is members else None
+                yield Figure(name, by_judge[0], second, aim, higher_is_better=False)
     spoken = [o for o in outcomes if o.part == SPOKEN]
     for title, most, goal in (("understood", UNDERSTOOD_WER, 0.75), ("heard word for word", 0.0, None)):
         rates = _by_judge(spoken, partial(_within, most))
@@ -152,6 +159,13 @@ def _speech(outcomes: Sequence[Outcome]) -> Iterator[Figure]:
     if aligned:
         slips = rate([not o.right for o in aligned])
         yield Figure("streams out of 2:3 alignment", slips, goal=0.0, higher_is_better=False)
+
+
+def _by_repetition(members: Sequence[Outcome]) -> dict[str, list[Outcome]]:
+    """What only repeats random words, and all else, where both occur."""
+    repeated = [o for o in members if o.intent == REPEAT]
+    others = [o for o in members if o.intent != REPEAT]
+    return {"without random words to repeat": others, "random words to repeat": repeated} if repeated and others else {}
 
 
 def _within(most: float, pairs: Sequence[tuple[int, int]]) -> Interval:

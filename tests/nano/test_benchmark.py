@@ -3,6 +3,7 @@
 import math
 import struct
 import zlib
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,12 +12,25 @@ import soundfile
 
 from benchmarks.nano import __main__ as benchmark
 from benchmarks.nano import judges
-from benchmarks.nano.asking import ALIGNED, ANSWERED, RECALLED, SPOKEN, WRITTEN, Outcome, human_clips, is_right
-from benchmarks.nano.figures import error_rate, kept_words, nearest, rate, wilson, word_errors, words
+from benchmarks.nano.asking import (
+    ALIGNED,
+    ANSWERED,
+    RECALLED,
+    REPEAT,
+    SPOKEN,
+    TTS_REPLIES,
+    WRITTEN,
+    Outcome,
+    human_clips,
+    is_right,
+)
+from benchmarks.nano.figures import edit_distance, error_rate, kept_words, nearest, rate, wilson, word_errors, words
 from benchmarks.nano.page import png, spectrogram, write_page
 from benchmarks.nano.report import figure_table, figures
+from benchmarks.nano_codes import said
 from services.nano.evaluation import NEW_TO_NEW, Asked
 from services.nano.grammar import CALL_END, CALL_START
+from services.nano.phones import LABELS
 
 
 @pytest.mark.unit
@@ -118,6 +132,34 @@ def test_the_table_says_which_goals_are_met_and_leaves_out_what_was_not_measured
     assert "0.000" in lines["spoken reply right and heard word for word"]
     assert "≤ 0: MISSED" in lines["streams out of 2:3 alignment"]
     assert not any("human" in line or "resynthesis" in line for line in lines)
+
+
+@pytest.mark.unit
+def test_random_words_to_repeat_have_lines_of_their_own_where_there_are_other_replies() -> None:
+    spoken = Outcome(TTS_REPLIES, "Nano", "0", "a b", wanted=("one two",), judged={"x": "one two"}, intent="sum")
+    repeated = replace(spoken, judged={"x": "three four"}, intent=REPEAT)
+    asked = [
+        Outcome(ANSWERED, NEW_TO_NEW, "0", "a", right=True),
+        Outcome(ANSWERED, NEW_TO_NEW, "1", "a", intent=REPEAT),
+    ]
+    found = [(one.name, one.found.value, one.goal) for one in figures([spoken, repeated, *asked], frozenset())]
+    assert [line for line in found if "transcript" not in line[0]] == [
+        (f"right reply from speech: {NEW_TO_NEW}", 0.5, 0.85),
+        ("… without random words to repeat", 1.0, None),
+        ("… random words to repeat", 0.0, None),
+        ("judge's WER: spoken text: replies", 0.5, 0.1),
+        ("… without random words to repeat", 0.0, None),
+        ("… random words to repeat", 1.0, None),
+    ]
+    assert not any("…" in one.name for one in figures([spoken, asked[0]], frozenset()))
+
+
+@pytest.mark.unit
+def test_phones_are_read_in_order_and_counted_as_edits() -> None:
+    labels = [LABELS.index(label) for label in "__kkæææ_æt__"]
+    assert said(labels) == ["k", "æ", "æ", "t"]
+    assert edit_distance(said(labels), ["k", "æ", "t", "s"]) == 2
+    assert edit_distance([], ["k"]) == 1
 
 
 @pytest.mark.unit
