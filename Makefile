@@ -4,7 +4,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 AGAINST ?= main
 CLIPS := benchmarks/data/nano_evaluation/clips
-CONVERSATION := $(CLIPS)/7562c2d59d.ogg $(CLIPS)/59bd2c826d.ogg $(CLIPS)/ad93f8c355.ogg
+CONVERSATION := $(CLIPS)/7562c2d59d.ogg $(CLIPS)/97b1349fb0.ogg $(CLIPS)/ad93f8c355.ogg
 
 .DEFAULT_GOAL := help
 
