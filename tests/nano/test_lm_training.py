@@ -9,6 +9,8 @@ import pytest
 import torch
 
 from services.nano.domain import build_domain
+from services.nano.exercises import REPEAT_QUESTIONS, repeated_words
+from services.nano.grammar import Item
 from services.nano.lm.chat import ChatExamples, reply_ids
 from services.nano.lm.codes import code_starts, near_values, shaken, starting_vectors, used_values, with_pairs
 from services.nano.lm.network import TargetSoftmax, hidden_states, tapped
@@ -120,14 +122,18 @@ def test_a_call_in_a_reply_is_two_marks_around_plain_text(tokenizer: TextTokeniz
     assert tokenizer.decode(ids) == "light; room=hall It is on."
 
 
-def test_chat_sequences_hold_no_held_out_phrasing_and_end_with_the_reply(tokenizer: TextTokenizer) -> None:
+def _chat_examples(tokenizer: TextTokenizer, *, spoken: bool) -> ChatExamples:
     domain = build_domain()
     values = np.array([1, 2, 1030, 2050, 3080] * 12)
     clip, _ = _clip("user", "Hello.", "_həlO_", 1)
     rendition = Rendition("a", 0, 0.0, 1.0, values)
-    heard = {item.question: [(clip, rendition)] for item in domain.training if item.role == "user"}
+    heard = {item.question: [(clip, rendition)] for item in domain.training if item.role == "user" and spoken}
     books = torch.randn(512, 16), torch.randn(512, 24)
-    examples = ChatExamples(domain, tokenizer, (heard, {}), near_values(books), {"hello": "həlO"})
+    return ChatExamples(domain, tokenizer, (heard, {}), near_values(books), {"hello": "həlO"})
+
+
+def test_chat_sequences_hold_no_held_out_phrasing_and_end_with_the_reply(tokenizer: TextTokenizer) -> None:
+    domain, examples = build_domain(), _chat_examples(tokenizer, spoken=True)
     hello = tokenizer.encode_text("Hello")[0]
     rng = np.random.default_rng(0)
     allowed = set(examples.targets().tolist())
@@ -148,6 +154,26 @@ def test_chat_sequences_hold_no_held_out_phrasing_and_end_with_the_reply(tokeniz
         assert (example.hints[hinted] == hello).all()
     assert kinds == {(True, True), (False, False)}
     assert len(examples.judged()) > 0
+
+
+def test_written_questions_come_in_other_words_and_repetitions_in_new_ones(tokenizer: TextTokenizer) -> None:
+    domain, examples = build_domain(), _chat_examples(tokenizer, spoken=False)
+    taught = {item.question for item in domain.training}
+    begins = tuple(way.partition("{")[0] for way in REPEAT_QUESTIONS)
+    rng = np.random.default_rng(0)
+    repeated, otherwise = 0, 0
+    for _ in range(300):
+        turns, _, reply = tokenizer.decode(examples.draw(rng).ids.tolist()).rpartition("assistant\n")
+        question = turns.rpartition("human\n")[2]
+        assert question not in domain.held_out
+        if question.startswith(begins):
+            words = repeated_words(Item("repeat", question, ()))
+            assert reply.lower() == ", ".join(words).lower() + "."
+            repeated += question not in taught
+        else:
+            otherwise += question not in taught and "system\n" not in question
+    assert repeated > 50
+    assert otherwise > 80
 
 
 _VOICES = {"assistant": "af_heart", "everyday": "am_michael", "user": "bf_emma", "espeak": "gmw/en+f1"}

@@ -2,23 +2,26 @@
 
     35 %  a written question -> reply        25 %  speech -> its words        40 %  speech -> reply
 
-Decides: the mix, the system prompts, the turns before, what disturbs the speech. Facts about now stand behind the
-chat's system prompt on a line of their own; a tool's result is a system turn. Refuses to know: networks.
+Decides: the mix, the system prompts, the turns before, what disturbs the speech, how often a written question is
+asked in other words. Facts about now stand behind the chat's system prompt on a line of their own; a tool's result is a
+system turn. Refuses to know: networks.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from services.nano.domain import Domain
+from services.nano.exercises import REPEAT, REPEAT_QUESTIONS, repeat, repeated_words
 from services.nano.grammar import CALL_END, CALL_START, FILLER, Item
 from services.nano.lm.codes import shaken
 from services.nano.lm.said import SaidPieces, Spoken
 from services.nano.lm.task import NO_HINT, Example
 from services.nano.pronunciation import Pronunciations
+from services.nano.rephrasing import ways_to_say
 from services.nano.tokens.store import Rendition
 from services.nano.training.recorded import Clip
 from services.shared.codec.codebooks import GROUP_TOKENS
@@ -30,6 +33,8 @@ _TEXT_SHARE, _HEARD_SHARE = 0.35, 0.25
 _SMALL_TALK_SHARE: Final = 0.3
 _STRANGE_FACTS_SHARE: Final = 0.2
 _NO_SYSTEM_SHARE: Final = 0.2
+_OTHERWISE_SHARE: Final = 0.6
+_MOST_REPEATED: Final = 5
 _NEAR_SHARE, _MASKED_SHARE = 0.08, 0.04
 _JUDGED: Final = 96
 _JUDGED_TEXTS: Final = 32
@@ -73,6 +78,12 @@ class ChatExamples:
         self._spoken = [item for item in self._items if item.role == "user" and item.question in self._heard]
         self._plain = [item for item in self._items if not item.history and not item.facts and item.role == "user"]
         self._facts = sorted({item.facts for item in domain.items if item.facts})
+        phrases = [repeated_words(item) for item in self._items if item.intent == REPEAT]
+        self._repeated = sorted({word for phrase in phrases for word in phrase})
+        self._repeated_first = sorted({phrase[0] for phrase in phrases})  # the vocabulary has their capitals
+        questions = sorted({item.question for item in self._items if item.role == "user"})
+        pieces = {token for question in questions for token in tokenizer.encode_text(question)}
+        self._ways = {question: self._ways_to_say(question, pieces) for question in questions}
         texts = sorted({item.question for item in self._spoken})
         self.words = sorted({token for text in texts for token in tokenizer.encode_text(text)})
         self._word_place = {token: place for place, token in enumerate(self.words, start=1)}
@@ -89,7 +100,7 @@ class ChatExamples:
         """One sequence to train on."""
         kind = rng.random()
         if kind < _TEXT_SHARE or not self._spoken:
-            return self._answer(_one_of(self._items, rng), None, rng)
+            return self._answer(self._otherwise(_one_of(self._items, rng), rng), None, rng)
         item = _one_of(self._spoken, rng)
         clip, rendition = _one_of(self._heard[item.question], rng)
         speech = _Speech(
@@ -99,6 +110,20 @@ class ChatExamples:
             words = self._tokenizer.encode_text(item.question)
             return self._example(self._asr_prompt(speech), words, item, speech, rng)
         return self._answer(item, speech, rng)
+
+    def _otherwise(self, item: Item, rng: np.random.Generator) -> Item:
+        """A written item in other words, often; a repetition is always of words that never stood together."""
+        if item.intent == REPEAT:
+            others = [_one_of(self._repeated, rng) for _ in range(int(rng.integers(_MOST_REPEATED)))]
+            other = repeat([_one_of(self._repeated_first, rng), *others], _one_of(REPEAT_QUESTIONS, rng))
+            return item if other.question in self._held_out else other
+        ways = self._ways.get(item.question, ())
+        return replace(item, question=_one_of(ways, rng)) if ways and rng.random() < _OTHERWISE_SHARE else item
+
+    def _ways_to_say(self, question: str, pieces: set[int]) -> list[str]:
+        """Without what is held out, and what the vocabulary would have to spell."""
+        ways = (way for way in ways_to_say(question) if way not in self._held_out)
+        return [way for way in ways if pieces.issuperset(self._tokenizer.encode_text(way))]
 
     def judged(self) -> list[Example]:
         """What is held out: phrasings as text with their replies, speech with its words and the replies to it."""
