@@ -23,6 +23,7 @@ from services.nano.flow.task import FlowBatch
 from services.nano.lm.codes import shaken
 from services.nano.tokens.store import FOLDER as TOKENS_FOLDER
 from services.nano.tokens.store import Rendition, cut
+from services.nano.training.draws import one_of
 from services.nano.training.recorded import Clip
 from services.shared.audio.files import read_audio
 from services.shared.audio.resample import resample
@@ -159,15 +160,15 @@ class FlowCorpus:
 
     def draw(self, rng: np.random.Generator) -> FlowBatch:
         """A batch; most have a prompt, another utterance of the same voice."""
-        groups = self._groups[int(rng.integers(len(self._groups)))]
+        groups = one_of(self._groups, rng)
         prompt_groups = PROMPT_GROUPS if rng.random() < _PROMPT_SHARE else 0
         prompt_frames = self._flow.frame_count(GROUP_TOKENS * prompt_groups)
         frames = self._flow.frame_count(GROUP_TOKENS * groups)
         tokens, mels, embeddings = [], [], []
         share = float(rng.uniform(0, _MOST_SHAKEN))
         for _ in range(BATCH):
-            one = _pick(self._long[groups], rng)
-            prompt = _pick(self._prompts.get(one.voice, [one]), rng)
+            one = one_of(self._long[groups], rng)
+            prompt = one_of(self._prompts.get(one.voice, [one]), rng)
             values, mel = self._crop(one, groups, frames, rng)
             if prompt_groups:
                 before, mel_before = self._crop(prompt, prompt_groups, prompt_frames, rng)
@@ -189,7 +190,7 @@ class FlowCorpus:
         rng = np.random.default_rng(0)
         out = []
         for one in [one for one in self._held or self._training if one.voice in self._prompts][:_JUDGED]:
-            prompt = _pick(self._prompts[one.voice], rng)
+            prompt = one_of(self._prompts[one.voice], rng)
             frames = self._flow.frame_count(GROUP_TOKENS * PROMPT_GROUPS)
             values, mel = self._crop(prompt, PROMPT_GROUPS, frames, rng)
             voice = VoiceFeatures(values, mel.astype(np.float32), prompt.embedding)
@@ -209,10 +210,6 @@ class FlowCorpus:
 def _fitted(mel: NDArray[np.float16], frames: int) -> NDArray[np.float16]:
     """The first frames; the last one is repeated where one is missing."""
     return np.pad(mel[:frames], ((0, max(frames - len(mel), 0)), (0, 0)), mode="edge")
-
-
-def _pick(members: Sequence[Spoken], rng: np.random.Generator) -> Spoken:
-    return members[int(rng.integers(len(members)))]
 
 
 def _level(clip: Clip) -> float:

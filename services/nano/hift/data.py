@@ -24,6 +24,7 @@ from torch import Tensor
 from services.nano.flow.data import PROMPT_GROUPS, wave_of
 from services.nano.hift.pitch import pitch
 from services.nano.tokens.store import Rendition
+from services.nano.training.draws import one_of
 from services.nano.training.recorded import Clip
 from services.shared.codec.codebooks import GROUP_TOKENS
 from services.shared.errors import MissingFileError
@@ -194,7 +195,7 @@ class WaveCorpus:
     def _row(self, rng: np.random.Generator) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
         is_made = bool(self._made) and rng.random() < _MADE_SHARE
         members = self._made if is_made else self._training
-        sound = members[int(rng.integers(len(members)))]
+        sound = one_of(members, rng)
         source = sound.made if is_made and sound.made is not None else sound.mel
         start = int(rng.integers(0, min(len(source), len(sound.mel)) - FRAMES + 1))
         mel = source[start : start + FRAMES].astype(np.float32)

@@ -9,7 +9,7 @@ system turn. Refuses to know: networks.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Final, TypeVar
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,7 @@ from services.nano.lm.task import NO_HINT, Example
 from services.nano.pronunciation import Pronunciations
 from services.nano.rephrasing import ways_to_say
 from services.nano.tokens.store import Rendition
+from services.nano.training.draws import one_of
 from services.nano.training.recorded import Clip
 from services.shared.codec.codebooks import GROUP_TOKENS
 from services.shared.prompt.chat import Message, SpeechContent, build_asr_prompt, build_chat_prompt
@@ -38,8 +39,6 @@ _MOST_REPEATED: Final = 5
 _NEAR_SHARE, _MASKED_SHARE = 0.08, 0.04
 _JUDGED: Final = 96
 _JUDGED_TEXTS: Final = 32
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -100,9 +99,9 @@ class ChatExamples:
         """One sequence to train on."""
         kind = rng.random()
         if kind < _TEXT_SHARE or not self._spoken:
-            return self._answer(self._otherwise(_one_of(self._items, rng), rng), None, rng)
-        item = _one_of(self._spoken, rng)
-        clip, rendition = _one_of(self._heard[item.question], rng)
+            return self._answer(self._otherwise(one_of(self._items, rng), rng), None, rng)
+        item = one_of(self._spoken, rng)
+        clip, rendition = one_of(self._heard[item.question], rng)
         speech = _Speech(
             shaken(rendition.values, self._near, _NEAR_SHARE, rng), self._pieces.once_heard(clip, rendition)
         )
@@ -114,11 +113,11 @@ class ChatExamples:
     def _otherwise(self, item: Item, rng: np.random.Generator) -> Item:
         """A written item in other words, often; a repetition is always of words that never stood together."""
         if item.intent == REPEAT:
-            others = [_one_of(self._repeated, rng) for _ in range(int(rng.integers(_MOST_REPEATED)))]
-            other = repeat([_one_of(self._repeated_first, rng), *others], _one_of(REPEAT_QUESTIONS, rng))
+            others = [one_of(self._repeated, rng) for _ in range(int(rng.integers(_MOST_REPEATED)))]
+            other = repeat([one_of(self._repeated_first, rng), *others], one_of(REPEAT_QUESTIONS, rng))
             return item if other.question in self._held_out else other
         ways = self._ways.get(item.question, ())
-        return replace(item, question=_one_of(ways, rng)) if ways and rng.random() < _OTHERWISE_SHARE else item
+        return replace(item, question=one_of(ways, rng)) if ways and rng.random() < _OTHERWISE_SHARE else item
 
     def _ways_to_say(self, question: str, pieces: set[int]) -> list[str]:
         """Without what is held out, and what the vocabulary would have to spell."""
@@ -153,7 +152,7 @@ class ChatExamples:
     ) -> list[Message]:
         facts = item.facts
         if not facts and not plain and rng.random() < _STRANGE_FACTS_SHARE and self._facts:
-            facts = _one_of(self._facts, rng)
+            facts = one_of(self._facts, rng)
         messages = []
         if facts or plain or rng.random() >= _NO_SYSTEM_SHARE:
             messages.append(Message("system", f"{CHAT_SYSTEM_PROMPT}\n{facts}" if facts else CHAT_SYSTEM_PROMPT))
@@ -165,7 +164,7 @@ class ChatExamples:
         return [*messages, Message(_role(item.role), content)]
 
     def _small_talk(self, rng: np.random.Generator) -> list[Message]:
-        item = _one_of(self._plain, rng)
+        item = one_of(self._plain, rng)
         return [Message("user", item.question), Message("assistant", item.reply)]
 
     def _example(
@@ -218,7 +217,3 @@ def spoken_texts(
 
 def _role(role: str) -> str:
     return "system" if role == "tool" else role
-
-
-def _one_of(members: Sequence[T], rng: np.random.Generator) -> T:
-    return members[int(rng.integers(len(members)))]

@@ -19,6 +19,7 @@ from services.nano.lm.task import NO_HINT, Example
 from services.nano.pronunciation import Pronunciations
 from services.nano.tokens.store import Rendition
 from services.nano.tokens.vocabulary import SPEAKERS
+from services.nano.training.draws import one_of
 from services.nano.training.recorded import Clip
 from services.shared.codec.codebooks import GROUP_TOKENS
 from services.shared.errors import MissingFileError
@@ -91,7 +92,7 @@ class SpeechExamples:
     def draw(self, rng: np.random.Generator) -> Example:
         """One sequence to train on."""
         kind = self._kinds[int(rng.choice(len(self._kinds), p=self._shares))]
-        clip, rendition = self._one_of(self._training[kind], rng)
+        clip, rendition = one_of(self._training[kind], rng)
         line = self._line(clip, rendition)
         if rendition.seconds <= _LONGEST_JOINED_S and not clip.recording.style and rng.random() < _JOINED_SHARE:
             line = self._joined(line, voice_of(clip), self._training[kind], rng)
@@ -99,7 +100,7 @@ class SpeechExamples:
         if self._has_name(clip) and rng.random() >= _CLONE_SHARE:
             return self._example(line, prompts[0], str(rng.choice(self._names[voice_of(clip)])), rng)
         others = [one for one in prompts if one[0] is not clip] or prompts
-        return self._example(line, self._one_of(others, rng), "", rng)
+        return self._example(line, one_of(others, rng), "", rng)
 
     def judged(self) -> list[Example]:
         """Held-out renditions of the assistant."""
@@ -112,12 +113,9 @@ class SpeechExamples:
     def _has_name(self, clip: Clip) -> bool:
         return clip.recording.kind in _OURS and voice_of(clip) in self._prompts
 
-    def _one_of(self, spoken: Sequence[Spoken], rng: np.random.Generator) -> Spoken:
-        return spoken[int(rng.integers(len(spoken)))]
-
     def _joined(self, line: _Line, voice: str, spoken: Sequence[Spoken], rng: np.random.Generator) -> _Line:
         """A line and another of the same voice behind it, if the one drawn is of that voice and short and plain."""
-        clip, rendition = self._one_of(spoken, rng)
+        clip, rendition = one_of(spoken, rng)
         if voice_of(clip) != voice or clip.recording.style or rendition.seconds > _LONGEST_JOINED_S:
             return line
         other = self._line(clip, rendition)

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from services.nano.training.augment import disturb, hear
+from services.nano.training.draws import one_of
 from services.nano.training.loop import SCORE, Figures
 from services.nano.training.onnx_graph import OnnxGraph
 from services.nano.training.recorded import RATE_HZ, Clip
@@ -86,8 +87,7 @@ class SpeakerTask:
         names = list(self._by_voice)
         features, targets = [], torch.zeros(_BATCH, len(self._place))
         for row in range(_BATCH):
-            own = self._by_voice[names[int(rng.integers(len(names)))]]
-            clip = own[int(rng.integers(len(own)))]
+            clip = one_of(self._by_voice[one_of(names, rng)], rng)
             samples = hear(clip, length, rng, clean=True).samples
             samples = samples if rng.random() < _CLEAN_SHARE else disturb(samples, rng)
             features.append(torch.from_numpy(speaker_features(samples)))

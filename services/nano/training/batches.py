@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from services.nano.phones import LABELS
 from services.nano.plan import Kind
 from services.nano.training.augment import Heard, hear
+from services.nano.training.draws import one_of
 from services.nano.training.recorded import RATE_HZ, Clip
 from services.shared.errors import MissingFileError
 
@@ -57,7 +58,7 @@ class HeardSpeech:
 
     def _one(self, length: int, rng: np.random.Generator) -> Heard:
         kind = self._kinds[int(rng.choice(len(self._kinds), p=self._shares))]
-        clip = self._of_kind[kind][int(rng.integers(len(self._of_kind[kind])))]
+        clip = one_of(self._of_kind[kind], rng)
         return hear(clip, length, rng, clean=rng.random() < _CLEAN_SHARE.get(kind, 0.0))
 
 
