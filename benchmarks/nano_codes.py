@@ -23,6 +23,7 @@ from torch.nn import functional as F
 from benchmarks.nano.figures import edit_distance, error_rate, mean
 from benchmarks.report import machine, table
 from services.nano.flow.stage import vocoder_folder
+from services.nano.flow.task import PhoneReader
 from services.nano.lm.codes import read_codebooks, starting_vectors
 from services.nano.phones import LABELS
 from services.nano.tokenizers.stage import CHECKPOINT_FOLDER
@@ -46,16 +47,12 @@ Labelled = tuple[NDArray[np.int64], NDArray[np.int64]]
 
 
 class Reader(nn.Module):
-    """Codec values to phones: the flow's encoder, and convolutions over mel frames in place of its regulator."""
+    """Codec values to phones: the flow's encoder, and what reads them off it when the flow is trained."""
 
     def __init__(self, flow: Flow, codebooks: tuple[Tensor, Tensor]) -> None:
         super().__init__()
         self.flow = flow
-        size = flow.config.encoder.output_size
-        wide = (nn.Conv1d(size, size, 5, padding=2) for _ in range(2))
-        self.head = nn.Sequential(
-            *itertools.chain(*((conv, nn.Mish()) for conv in wide)), nn.Conv1d(size, len(LABELS), 1)
-        )
+        self.head = PhoneReader(flow.config.encoder.output_size)
         with torch.no_grad():
             flow.input_embedding.weight.copy_(starting_vectors(codebooks, flow.input_embedding.embedding_dim))
 

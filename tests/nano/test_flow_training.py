@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from services.nano.flow.data import FlowCorpus, Spoken
 from services.nano.flow.fold import FIRST, LAST, MelScale, folded, start_linear
 from services.nano.flow.stage import start
-from services.nano.flow.task import FlowBatch, FlowTask, Velocity, batch_mu, folded_flow
+from services.nano.flow.task import FlowBatch, FlowTask, Velocity, batch_mu, encoded, folded_flow
 from services.shared.paths import TTS_FOLDER, VOCODER_FOLDER
 from services.vocoder.config import load_config
 from services.vocoder.flow.estimator import Conditions
@@ -91,10 +91,11 @@ def test_the_batched_mu_equals_the_rooms_own() -> None:
     tokens, embedding = torch.randint(0, 40, (1, 35)), torch.randn(1, 192)
     prompt_frames, frames = flow.frame_count(10), flow.frame_count(25)
     voice = VoiceFeatures(tokens[:, :10], torch.zeros(1, prompt_frames, 80), embedding)
-    batch = FlowBatch(tokens, 10, torch.zeros(1, 80, prompt_frames + frames), prompt_frames, embedding)
+    phones = torch.zeros(1, prompt_frames + frames, dtype=torch.int64)
+    batch = FlowBatch(tokens, 10, torch.zeros(1, 80, prompt_frames + frames), prompt_frames, embedding, phones)
     with torch.inference_mode():
         own = flow._mu(flow._prompt(voice), tokens[0, 10:], _Grid(frames))
-        torch.testing.assert_close(batch_mu(flow, batch), own)
+        torch.testing.assert_close(batch_mu(flow, batch, encoded(flow, batch)), own)
 
 
 class _OneBatch:
@@ -113,7 +114,8 @@ def test_the_first_guess_and_a_few_steps_from_it_look_at_the_noise() -> None:
     start_linear(flow.estimator, SCALE)
     torch.manual_seed(5)
     mel = F.interpolate(torch.randn(4, 80, 6) * 2, size=24, mode="linear") - 5
-    batch = FlowBatch(torch.randint(0, 40, (4, 60)), 0, mel, 0, torch.randn(4, 192))
+    phones = torch.zeros(4, 24, dtype=torch.int64)
+    batch = FlowBatch(torch.randint(0, 40, (4, 60)), 0, mel, 0, torch.randn(4, 192), phones)
     task = FlowTask(flow, SCALE, _OneBatch(batch))
     assert task.noise_left(batch, mel) < 0.3
     optimizer = torch.optim.AdamW(flow.parameters(), lr=1e-3)
@@ -127,7 +129,8 @@ def test_the_first_guess_and_a_few_steps_from_it_look_at_the_noise() -> None:
 
 def test_mu_alone_moves_nothing_of_the_estimator() -> None:
     flow = _flow()
-    batch = FlowBatch(torch.randint(0, 40, (2, 60)), 0, torch.randn(2, 80, 124), 0, torch.randn(2, 192))
+    mel, phones = torch.randn(2, 80, 124), torch.zeros(2, 124, dtype=torch.int64)
+    batch = FlowBatch(torch.randint(0, 40, (2, 60)), 0, mel, 0, torch.randn(2, 192), phones)
     task = FlowTask(flow, SCALE, _OneBatch(batch), estimating=False)
     loss, _ = task.loss(np.random.default_rng(0))
     loss.backward()
@@ -138,7 +141,9 @@ def test_mu_alone_moves_nothing_of_the_estimator() -> None:
 def _spoken(text: str, *, is_judged: bool) -> Spoken:
     values = np.tile(np.array([3, 4, 1024, 2048, 3072]), 24)
     frames = _flow().frame_count(len(values))
-    return Spoken("one", text, is_judged, values, np.zeros((frames, 80), np.float16), np.zeros(192, np.float32))
+    phones = np.arange(frames)
+    mel = np.repeat(phones[:, None], 80, axis=1).astype(np.float16)
+    return Spoken("one", text, is_judged, values, mel, np.zeros(192, np.float32), phones)
 
 
 def test_codes_are_disturbed_by_near_ones_only_and_the_mel_stays() -> None:
@@ -150,6 +155,32 @@ def test_codes_are_disturbed_by_near_ones_only_and_the_mel_stays() -> None:
     assert set(codes.tolist()) == own | {code + 7 for code in own}
     moved = float((torch.isin(codes, torch.tensor(sorted(own))).logical_not()).float().mean())
     assert 0.03 < moved < 0.25
+
+
+def test_the_phones_of_a_piece_are_those_of_its_mel() -> None:
+    corpus = FlowCorpus([_spoken("known", is_judged=False)], _flow(), np.zeros((5120, 6), np.int64))
+    firsts = set()
+    for number in range(20):
+        batch = corpus.draw(np.random.default_rng(number))
+        assert (batch.mel[:, 0] == batch.phones).all()
+        firsts.update(batch.phones[:, batch.prompt_frames].tolist())
+    assert len(firsts) > 5
+
+
+def test_the_encoder_learns_which_phone_sounds() -> None:
+    flow = _flow()
+    tokens, phones = torch.randint(0, 40, (4, 60)), torch.arange(124).repeat(4, 1) // 31
+    batch = FlowBatch(tokens, 0, torch.zeros(4, 80, 124), 0, torch.randn(4, 192), phones)
+    task = FlowTask(flow, SCALE, _OneBatch(batch), estimating=False)
+    optimizer = torch.optim.AdamW([*flow.encoder.parameters(), *task.helpers.parameters()], lr=3e-3)
+    found = []
+    for _ in range(30):
+        loss, figures = task.loss(np.random.default_rng(0))
+        found.append(figures["phones"])
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert found[-1] < 0.3 * found[0]
 
 
 def test_held_out_utterances_of_unseen_texts_are_judged_first() -> None:

@@ -12,7 +12,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 import numpy as np
 import torch
@@ -30,6 +30,7 @@ from services.shared.audio.resample import resample
 from services.shared.codec.codebooks import GROUP_TOKENS
 from services.shared.errors import MissingFileError
 from services.shared.nn.features import PROMPT_MEL_RATE_HZ, PROMPT_MELS, mel_spectrogram_22k
+from services.vocoder.config import HOP_SAMPLES
 from services.vocoder.flow.model import Flow
 from services.vocoder.voice import VoiceFeatures
 
@@ -43,6 +44,8 @@ _JUDGED: Final = 16
 _MELS_FILE: Final = "mels.f16"
 _INDEX_FILE: Final = "index.jsonl"
 
+T = TypeVar("T", bound=np.generic)
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Spoken:
@@ -55,6 +58,7 @@ class Spoken:
         values: [5 * groups] codec values.
         mel: [frames, 80] float16.
         embedding: [S] speaker embedding of the recording.
+        phones: [frames] the phone that sounds in each frame.
     """
 
     voice: str
@@ -63,6 +67,7 @@ class Spoken:
     values: NDArray[np.int64]
     mel: NDArray[np.float16]
     embedding: NDArray[np.float32]
+    phones: NDArray[np.int64]
 
     @property
     def groups(self) -> int:
@@ -117,15 +122,18 @@ def read_spoken(
     folder = work / FOLDER
     mels = np.memmap(folder / _MELS_FILE, np.float16, mode="r").reshape(-1, PROMPT_MELS)
     clip_of = {clip.recording.identity: clip for clip in clips}
-    values_of = {(r.identity, r.number): r.values for own in renditions.values() for r in own}
+    rendition_of = {(r.identity, r.number): r for own in renditions.values() for r in own}
     spoken = []
     for identity, number, start, frames in _rows(folder):
-        if identity in clip_of and (identity, number) in values_of:
+        if identity in clip_of and (identity, number) in rendition_of:
             clip = clip_of[identity]
             voice = clip.recording.voices[0][0]
             own = mels[start : start + frames]
-            text, values = clip.recording.text, values_of[identity, number]
-            spoken.append(Spoken(voice, text, clip.is_judged, values, own, embeddings[identity]))
+            rendition = rendition_of[identity, number]
+            seconds = (np.arange(frames) + 0.5) * HOP_SAMPLES / PROMPT_MEL_RATE_HZ
+            phones = clip.labels_at(rendition.begin_s + seconds)
+            text, values = clip.recording.text, rendition.values
+            spoken.append(Spoken(voice, text, clip.is_judged, values, own, embeddings[identity], phones))
     return spoken
 
 
@@ -164,17 +172,18 @@ class FlowCorpus:
         prompt_groups = PROMPT_GROUPS if rng.random() < _PROMPT_SHARE else 0
         prompt_frames = self._flow.frame_count(GROUP_TOKENS * prompt_groups)
         frames = self._flow.frame_count(GROUP_TOKENS * groups)
-        tokens, mels, embeddings = [], [], []
+        tokens, mels, embeddings, phones = [], [], [], []
         share = float(rng.uniform(0, _MOST_SHAKEN))
         for _ in range(BATCH):
             one = one_of(self._long[groups], rng)
             prompt = one_of(self._prompts.get(one.voice, [one]), rng)
-            values, mel = self._crop(one, groups, frames, rng)
+            parts = [self._crop(one, groups, frames, rng)]
             if prompt_groups:
-                before, mel_before = self._crop(prompt, prompt_groups, prompt_frames, rng)
-                values, mel = np.concatenate([before, values]), np.concatenate([mel_before, mel])
+                parts.insert(0, self._crop(prompt, prompt_groups, prompt_frames, rng))
+            values, mel, said = (np.concatenate(part) for part in zip(*parts, strict=True))
             tokens.append(shaken(values, self._near, share, rng))
             mels.append(mel)
+            phones.append(said)
             embeddings.append(prompt.embedding)
         wanted = torch.from_numpy(np.stack(mels).astype(np.float32)).transpose(1, 2).contiguous()
         return FlowBatch(
@@ -183,6 +192,7 @@ class FlowCorpus:
             wanted,
             prompt_frames,
             torch.from_numpy(np.stack(embeddings)),
+            torch.from_numpy(np.stack(phones)),
         )
 
     def judged(self) -> list[tuple[Tensor, VoiceFeatures, Tensor]]:
@@ -192,7 +202,7 @@ class FlowCorpus:
         for one in [one for one in self._held or self._training if one.voice in self._prompts][:_JUDGED]:
             prompt = one_of(self._prompts[one.voice], rng)
             frames = self._flow.frame_count(GROUP_TOKENS * PROMPT_GROUPS)
-            values, mel = self._crop(prompt, PROMPT_GROUPS, frames, rng)
+            values, mel, _ = self._crop(prompt, PROMPT_GROUPS, frames, rng)
             voice = VoiceFeatures(values, mel.astype(np.float32), prompt.embedding)
             wanted = _fitted(one.mel, self._flow.frame_count(len(one.values))).astype(np.float32)
             out.append((torch.from_numpy(one.values), voice, torch.from_numpy(wanted).T[None]))
@@ -200,16 +210,18 @@ class FlowCorpus:
 
     def _crop(
         self, one: Spoken, groups: int, frames: int, rng: np.random.Generator
-    ) -> tuple[NDArray[np.int64], NDArray[np.float16]]:
-        """Values and mel of some neighbouring groups."""
+    ) -> tuple[NDArray[np.int64], NDArray[np.float16], NDArray[np.int64]]:
+        """Values, mel and phones of some neighbouring groups."""
         first = int(rng.integers(0, one.groups - groups + 1))
         start = round(first * GROUP_TOKENS / self._flow.tokens_per_frame)
-        return one.values[first * GROUP_TOKENS :][: groups * GROUP_TOKENS], _fitted(one.mel[start:], frames)
+        values = one.values[first * GROUP_TOKENS :][: groups * GROUP_TOKENS]
+        return values, _fitted(one.mel[start:], frames), _fitted(one.phones[start:], frames)
 
 
-def _fitted(mel: NDArray[np.float16], frames: int) -> NDArray[np.float16]:
+def _fitted(rows: NDArray[T], frames: int) -> NDArray[T]:
     """The first frames; the last one is repeated where one is missing."""
-    return np.pad(mel[:frames], ((0, max(frames - len(mel), 0)), (0, 0)), mode="edge")
+    missing = max(frames - len(rows), 0)
+    return np.pad(rows[:frames], ((0, missing), *[(0, 0)] * (rows.ndim - 1)), mode="edge")
 
 
 def _level(clip: Clip) -> float:

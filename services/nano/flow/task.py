@@ -2,17 +2,19 @@
 
     state    x = (1 - t) z + t mel,  t = 1 - cos(u pi / 2), u even in 0 .. 1, as the solver steps
     target   mel - z
-    loss     |mu - mel| + (velocity - target)^2
+    loss     |mu - mel| + (velocity - target)^2 + 0.3 * cross-entropy of each frame's phone, read off the encoder
 
 With R the variance of mel given mu, an estimator that ignores the noise has a velocity error of R + 1, the best one of
 independent bins R / ((1 - t)^2 + t^2 R): the error falls below 1 only as mu gets near, so `noise_left` is judged too.
 While mu is far, the best answer hardly depends on the noise, and an estimator that begins then unlearns to look at it:
 mu is trained alone first.
 
-Gradients of the velocity reach mu weakened, so that mu stays a mel. Decides: loss, dropping of conditions, judgement.
-Refuses to know: where mels and values come from.
+Gradients of the velocity reach mu weakened, so that mu stays a mel. The distance of mels hardly minds which phone is
+said, so the encoder is asked for it. Decides: loss, dropping of conditions, judgement. Refuses to know: where mels and
+values come from.
 """
 
+import itertools
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -28,6 +30,7 @@ from torch.func import functional_call
 from torch.nn import functional as F
 
 from services.nano.flow.fold import MelScale, folded
+from services.nano.phones import LABELS
 from services.nano.training.autograd import half_precision, out_of_place
 from services.nano.training.loop import SCORE, Figures
 from services.vocoder.flow import estimator as estimator_room
@@ -40,6 +43,7 @@ DROP_SHARE: Final = 0.2
 _MU_GRADIENT: Final = 0.1
 _PROMPT_WEIGHT: Final = 0.2
 _VELOCITY_WEIGHT: Final = 1.0
+_PHONE_WEIGHT: Final = 0.3
 _JUDGED_BATCHES: Final = 4
 
 
@@ -53,6 +57,7 @@ class FlowBatch:
         mel: [B, 80, M1 + M] raw log-mel of both parts.
         prompt_frames: M1.
         embedding: [B, S] speaker embeddings.
+        phones: [B, M1 + M] the phone that sounds in each frame.
     """
 
     tokens: Tensor
@@ -60,6 +65,7 @@ class FlowBatch:
     mel: Tensor
     prompt_frames: int
     embedding: Tensor
+    phones: Tensor
 
 
 class FlowData(Protocol):
@@ -102,6 +108,22 @@ class Velocity(nn.Module):
             return self.estimator.velocity(state, chosen, levels)
 
 
+class PhoneReader(nn.Module):
+    """Encoder rows on frames [B, D, T] -> [B, classes, T] which phone sounds."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        wide = (nn.Conv1d(size, size, 5, padding=2) for _ in range(2))
+        self.layers = nn.Sequential(
+            *itertools.chain(*((conv, nn.Mish()) for conv in wide)), nn.Conv1d(size, len(LABELS), 1)
+        )
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """See the class."""
+        out: Tensor = self.layers(rows)
+        return out
+
+
 class FlowTask:
     """See `services.nano.training.loop.Task`.
 
@@ -114,7 +136,8 @@ class FlowTask:
 
     def __init__(self, flow: Flow, scale: MelScale, data: FlowData, *, estimating: bool = True) -> None:
         self.flow = flow
-        self.helpers: nn.Module = nn.Module()
+        self._phones = PhoneReader(flow.config.encoder.output_size)
+        self.helpers: nn.Module = self._phones
         self._velocity = Velocity(flow.estimator)
         self._scale = scale
         self._data = data
@@ -133,15 +156,19 @@ class FlowTask:
             return self._loss(batch)
 
     def _loss(self, batch: FlowBatch) -> tuple[Tensor, Figures]:
-        mu = batch_mu(self.flow, batch).float()
+        rows = encoded(self.flow, batch)
+        mu = batch_mu(self.flow, batch, rows).float()
+        named = F.cross_entropy(self._phones(_on_frames(rows, batch).transpose(1, 2)).float(), batch.phones)
         weight = torch.ones(mu.shape[2])
         weight[: batch.prompt_frames] = _PROMPT_WEIGHT
         weight = weight / weight.mean()
         near = ((mu - batch.mel).abs() * weight).mean()
+        loss = near + _PHONE_WEIGHT * named
+        figures = {"mu": near.item(), "phones": named.item()}
         if not self._estimating:
-            return near, {"mu": near.item()}
+            return loss, figures
         error = (self.velocity_error(batch, mu) * weight).mean()
-        return near + _VELOCITY_WEIGHT * error, {"mu": near.item(), "velocity": error.item()}
+        return loss + _VELOCITY_WEIGHT * error, {**figures, "velocity": error.item()}
 
     def velocity_error(self, batch: FlowBatch, mu: Tensor) -> Tensor:
         """Squared error [B, 80, T] of the estimated velocity at random times and noise."""
@@ -186,7 +213,7 @@ class FlowTask:
             noise = torch.randn(1, mel.shape[1], frames, generator=torch.Generator().manual_seed(number))
             distances.append(float((plain.mel(tokens, voice, noise=noise) - mel).abs().mean()))
         batches = [self._data.draw(np.random.default_rng(number)) for number in range(_JUDGED_BATCHES)]
-        mus = [batch_mu(self.flow, batch) for batch in batches]
+        mus = [batch_mu(self.flow, batch, encoded(self.flow, batch)) for batch in batches]
         velocity = np.mean([float(self.velocity_error(*pair).mean()) for pair in zip(batches, mus, strict=True)])
         left = np.mean([self.noise_left(*pair) for pair in zip(batches, mus, strict=True)])
         figures = {"mel": float(np.mean(distances)), "mu": mu, "velocity": float(velocity), "noise_left": float(left)}
@@ -196,16 +223,30 @@ class FlowTask:
         before, prompt = torch.as_tensor(voice.tokens), torch.as_tensor(voice.mel)
         whole = torch.cat([prompt.T[None], mel], dim=2)
         frames = len(prompt)
-        batch = FlowBatch(torch.cat([before, tokens])[None], len(before), whole, frames, torch.empty(0))
-        return float((batch_mu(self.flow, batch) - whole)[:, :, frames:].abs().mean())
+        nothing = torch.empty(0)
+        batch = FlowBatch(torch.cat([before, tokens])[None], len(before), whole, frames, nothing, nothing)
+        return float((batch_mu(self.flow, batch, encoded(self.flow, batch)) - whole)[:, :, frames:].abs().mean())
 
 
-def batch_mu(flow: Flow, batch: FlowBatch) -> Tensor:
-    """[B, 80, M1 + M] what the room's `Flow` makes of tokens, for a batch of one shape."""
-    rows = flow.encoder_proj(flow.encoder(flow.input_embedding(batch.tokens)))
+def encoded(flow: Flow, batch: FlowBatch) -> Tensor:
+    """[B, P + N, D] rows of the room's encoder."""
+    rows: Tensor = flow.encoder(flow.input_embedding(batch.tokens))
+    return rows
+
+
+def batch_mu(flow: Flow, batch: FlowBatch, rows: Tensor) -> Tensor:
+    """[B, 80, M1 + M] what the room's `Flow` makes of encoded tokens, for a batch of one shape."""
     P, M1 = batch.prompt_tokens, batch.prompt_frames
-    out: Tensor = flow.length_regulator(stretch(rows[:, :P], M1), stretch(rows[:, P:], batch.mel.shape[2] - M1))
+    projected = flow.encoder_proj(rows)
+    before, after = stretch(projected[:, :P], M1), stretch(projected[:, P:], batch.mel.shape[2] - M1)
+    out: Tensor = flow.length_regulator(before, after)
     return out
+
+
+def _on_frames(rows: Tensor, batch: FlowBatch) -> Tensor:
+    """[B, P + N, D] -> [B, M1 + M, D]."""
+    P, M1 = batch.prompt_tokens, batch.prompt_frames
+    return torch.cat([stretch(rows[:, :P], M1), stretch(rows[:, P:], batch.mel.shape[2] - M1)], dim=1)
 
 
 def folded_flow(flow: Flow, scale: MelScale) -> Flow:
