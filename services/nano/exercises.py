@@ -15,8 +15,7 @@ _SMALL: Final = (
 )
 _TENS: Final = ("twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety")
 _SUM_QUESTIONS: Final = ("What is {}?", "How much is {}?", "Tell me what {} is.", "Can you tell me what {} is?")
-REPEAT: Final = "repeat"
-REPEAT_QUESTIONS: Final = ("Say: {}.", "Repeat after me: {}.", "Please say: {}.", "Please repeat: {}.")
+_REPEAT_QUESTIONS: Final = ("Say: {}.", "Repeat after me: {}.", "Please say: {}.", "Please repeat: {}.")
 _WORDS_A_PHRASE: Final = 3
 
 
@@ -52,16 +51,6 @@ def repeats(words: Sequence[str], seed: int) -> Iterator[Item]:
     rng.shuffle(order)
     for start in range(0, len(order), _WORDS_A_PHRASE):
         chosen = order[start : start + _WORDS_A_PHRASE]
-        for question in rng.sample(REPEAT_QUESTIONS, 2):
-            yield repeat(chosen, question)
-
-
-def repeat(words: Sequence[str], question: str) -> Item:
-    """One repeat-after-me task; `question` is one of `REPEAT_QUESTIONS`."""
-    phrase = ", ".join(words)
-    return Item(REPEAT, question.format(phrase), (f"{capitalized(phrase)}.",))
-
-
-def repeated_words(item: Item) -> list[str]:
-    """The words that a repeat-after-me task asks for."""
-    return item.question.partition(": ")[2].removesuffix(".").split(", ")
+        phrase = ", ".join(chosen)
+        for question in rng.sample(_REPEAT_QUESTIONS, 2):
+            yield Item("repeat", question.format(phrase), (f"{capitalized(phrase)}.",))

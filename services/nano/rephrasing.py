@@ -48,6 +48,10 @@ _RULES: Final = tuple(
         (r".+ a timer for (.+ (?:minutes?|seconds?))[.?]", "I need a timer for {0}.", "A timer for {0}, please."),
         (r"(?:Turn|Switch) (on|off) the (\w+) light\.", "Turn the {1} light {0}.", "Turn {0} the light of the {1}."),
         (r"(?:How much|What) is (\w+ (?:plus|minus|times) \w+)\?", "Tell me, {0} is how much?", "Do you know {0}?"),
+        (
+            r"(?:Say|Repeat after me|Please say|Please repeat): (.+)",
+            *("Say: {0}", "Repeat after me: {0}", "Please say: {0}", "Please repeat: {0}"),
+        ),
         (r"Tell me (?!,)(.+)\.", "Can you tell me {0}?", "I want to know {0}.", "Please tell me {0}."),
         (rf"((?:{_ORDERED}) [^:]+)\.", "Please {0}.", "{0}, please.", "Can you {0}?", "I want you to {0}."),
         (rf"Please ((?:{_ORDERED.lower()}) [^:]+)\.", "{0}.", "{0}, please.", "Can you please {0}?"),

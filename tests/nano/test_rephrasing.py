@@ -19,6 +19,7 @@ pytestmark = pytest.mark.unit
         ("Tell me where camels live.", "Where do camels live?"),
         ("I am lost.", "Hey, I am lost."),
         ("Turn on the kitchen light.", "Turn the kitchen light on."),
+        ("Please say: so, falls, violin.", "Repeat after me: so, falls, violin."),
     ],
 )
 def test_a_question_is_asked_in_other_words(question: str, way: str) -> None:

@@ -15,7 +15,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from services.nano.domain import Domain
-from services.nano.exercises import REPEAT, REPEAT_QUESTIONS, repeat, repeated_words
 from services.nano.grammar import CALL_END, CALL_START, FILLER, Item
 from services.nano.lm.codes import shaken
 from services.nano.lm.said import SaidPieces, Spoken
@@ -35,7 +34,6 @@ _SMALL_TALK_SHARE: Final = 0.3
 _STRANGE_FACTS_SHARE: Final = 0.2
 _NO_SYSTEM_SHARE: Final = 0.2
 _OTHERWISE_SHARE: Final = 0.6
-_MOST_REPEATED: Final = 5
 _NEAR_SHARE, _MASKED_SHARE = 0.08, 0.04
 _JUDGED: Final = 96
 _JUDGED_TEXTS: Final = 32
@@ -77,9 +75,6 @@ class ChatExamples:
         self._spoken = [item for item in self._items if item.role == "user" and item.question in self._heard]
         self._plain = [item for item in self._items if not item.history and not item.facts and item.role == "user"]
         self._facts = sorted({item.facts for item in domain.items if item.facts})
-        phrases = [repeated_words(item) for item in self._items if item.intent == REPEAT]
-        self._repeated = sorted({word for phrase in phrases for word in phrase})
-        self._repeated_first = sorted({phrase[0] for phrase in phrases})  # the vocabulary has their capitals
         questions = sorted({item.question for item in self._items if item.role == "user"})
         pieces = {token for question in questions for token in tokenizer.encode_text(question)}
         self._ways = {question: self._ways_to_say(question, pieces) for question in questions}
@@ -111,11 +106,7 @@ class ChatExamples:
         return self._answer(item, speech, rng)
 
     def _otherwise(self, item: Item, rng: np.random.Generator) -> Item:
-        """A written item in other words, often; a repetition is always of words that never stood together."""
-        if item.intent == REPEAT:
-            others = [one_of(self._repeated, rng) for _ in range(int(rng.integers(_MOST_REPEATED)))]
-            other = repeat([one_of(self._repeated_first, rng), *others], one_of(REPEAT_QUESTIONS, rng))
-            return item if other.question in self._held_out else other
+        """A written item, often in other words."""
         ways = self._ways.get(item.question, ())
         return replace(item, question=one_of(ways, rng)) if ways and rng.random() < _OTHERWISE_SHARE else item
 
