@@ -28,7 +28,7 @@ from services.vocoder.speaker import load_speaker
 
 TRAIN_FOLDER: Final = "train/flow"
 MU_FOLDER: Final = "train/flow_mu"
-MU_SCHEDULE: Final = Schedule(steps=18_000, learning_rate=2e-3, warm_up_steps=200, average=0.998, judge_every=500)
+MU_SCHEDULE: Final = Schedule(steps=26_000, learning_rate=2e-3, warm_up_steps=200, average=0.998, judge_every=500)
 SCHEDULE: Final = Schedule(steps=20_000, learning_rate=1e-3, warm_up_steps=200, average=0.999, judge_every=500)
 _SCALE_FILE: Final = "scale.pt"
 _SEED: Final = 20_261
