@@ -143,11 +143,11 @@ def test_seams_are_no_louder_than_the_same_places_without_a_seam() -> None:
 def test_a_click_at_a_seam_would_be_noticed() -> None:
     tokens, voice = spoken()
     wave = nano().wave(tokens[:50], voice, seed=1)
-    place = len(wave) // 2
-    clicked = wave.copy()
-    clicked[place:] += 0.5
-    pairs = zip(loudness_at(clicked, place, 22050), loudness_at(wave, place, 22050), strict=True)
-    assert all(with_click > 2 * without for with_click, without in pairs)
+    places = np.linspace(0, len(wave), 22).astype(int)[1:-1]
+    clicks = [np.float32(0.5) * (np.arange(len(wave)) >= place) for place in places]
+    clicked = np.array([loudness_at(wave + click, place, 22050) for click, place in zip(clicks, places, strict=True)])
+    plain = np.array([loudness_at(wave, place, 22050) for place in places])
+    assert ((clicked > 2 * plain).mean(axis=0) >= 0.7).all()  # loud speech hides one
 
 
 def test_a_pushed_state_can_be_pushed_again_with_the_same_result() -> None:
