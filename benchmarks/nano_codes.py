@@ -22,6 +22,7 @@ from torch.nn import functional as F
 
 from benchmarks.nano.figures import edit_distance, error_rate, mean
 from benchmarks.report import machine, table
+from services.nano.flow.data import phones_of
 from services.nano.flow.stage import vocoder_folder
 from services.nano.flow.task import PhoneReader
 from services.nano.lm.codes import read_codebooks, starting_vectors
@@ -32,7 +33,7 @@ from services.nano.training.recorded import read_clips
 from services.shared.codec.codebooks import GROUP_TOKENS
 from services.shared.errors import MissingFileError
 from services.shared.paths import TOKENIZER_FOLDER
-from services.vocoder.config import HOP_SAMPLES, SAMPLE_RATE_HZ, load_config
+from services.vocoder.config import load_config
 from services.vocoder.flow.encoder import stretch
 from services.vocoder.flow.model import Flow
 
@@ -74,8 +75,7 @@ def labelled(work: Path, flow: Flow) -> tuple[list[Labelled], list[Labelled]]:
     held: list[Labelled] = []
     for clip in read_clips(work):
         for one in renditions.get(clip.recording.identity, ()) if clip.recording.kind in _KINDS else ():
-            frames = np.arange(flow.frame_count(len(one.values))) + 0.5
-            pair = one.values, clip.labels_at(frames * HOP_SAMPLES / SAMPLE_RATE_HZ * one.speed + one.begin_s)
+            pair = one.values, phones_of(clip, one, flow.frame_count(len(one.values)))
             if not clip.is_judged:
                 training.append(pair)
             elif not one.number:

@@ -1,5 +1,7 @@
 """The flow: the normalised estimator and the folded one are one function, and training moves the room's own modules."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -7,10 +9,13 @@ from torch import Tensor
 from torch.func import functional_call
 from torch.nn import functional as F
 
-from services.nano.flow.data import FlowCorpus, Spoken
+from services.nano.flow.data import FlowCorpus, Spoken, phones_of
 from services.nano.flow.fold import FIRST, LAST, MelScale, folded, start_linear
 from services.nano.flow.stage import start
 from services.nano.flow.task import FlowBatch, FlowTask, Velocity, batch_mu, encoded, folded_flow
+from services.nano.speech import Recording
+from services.nano.tokens.store import Rendition
+from services.nano.training.recorded import Clip
 from services.shared.paths import TTS_FOLDER, VOCODER_FOLDER
 from services.vocoder.config import load_config
 from services.vocoder.flow.estimator import Conditions
@@ -165,6 +170,16 @@ def test_the_phones_of_a_piece_are_those_of_its_mel() -> None:
         assert (batch.mel[:, 0] == batch.phones).all()
         firsts.update(batch.phones[:, batch.prompt_frames].tolist())
     assert len(firsts) > 5
+
+
+def test_a_frame_has_the_phone_that_sounds_there_at_the_speed_it_is_heard() -> None:
+    recording = Recording("a", "user", "", "", 0, (("bf_emma", 1.0),), Path("none"), 16_000, (), ())
+    clip = Clip(recording, np.zeros(0, np.int16), np.array([5, 6, 7]), np.array([0.5, 1.0, 1.5]))
+    values = np.zeros(5, np.int64)
+    begun = phones_of(clip, Rendition("a", 0, 0.25, 1.0, values), 70)
+    assert [begun[frame] for frame in (20, 23, 64, 65)] == [5, 6, 6, 7]  # 0.24 s, 0.27, 0.75, 0.76 behind the beginning
+    fast = phones_of(clip, Rendition("a", 1, 0.0, 2.0, values), 60)
+    assert [fast[frame] for frame in (20, 23, 42, 44)] == [5, 6, 6, 7]
 
 
 def test_the_encoder_learns_which_phone_sounds() -> None:

@@ -88,6 +88,12 @@ def mel_of(clip: Clip, rendition: Rendition) -> NDArray[np.float16]:
     return mel_spectrogram_22k(torch.from_numpy(wave_of(clip, rendition)))[0].half().numpy()
 
 
+def phones_of(clip: Clip, rendition: Rendition, frames: int) -> NDArray[np.int64]:
+    """[frames] the phone that sounds in the middle of each mel frame of a rendition."""
+    seconds = (np.arange(frames) + 0.5) * HOP_SAMPLES / PROMPT_MEL_RATE_HZ
+    return clip.labels_at(rendition.begin_s + rendition.speed * seconds)
+
+
 def make_mels(work: Path, clips: Sequence[Clip], renditions: Mapping[str, list[Rendition]]) -> None:
     """Compute the mels that are missing; those of another tokenizer's renditions are made again."""
     folder = work / FOLDER
@@ -130,8 +136,7 @@ def read_spoken(
             voice = clip.recording.voices[0][0]
             own = mels[start : start + frames]
             rendition = rendition_of[identity, number]
-            seconds = (np.arange(frames) + 0.5) * HOP_SAMPLES / PROMPT_MEL_RATE_HZ
-            phones = clip.labels_at(rendition.begin_s + seconds)
+            phones = phones_of(clip, rendition, frames)
             text, values = clip.recording.text, rendition.values
             spoken.append(Spoken(voice, text, clip.is_judged, values, own, embeddings[identity], phones))
     return spoken
