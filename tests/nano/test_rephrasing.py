@@ -18,6 +18,7 @@ pytestmark = pytest.mark.unit
         ("Please stop the timer.", "Stop the timer, please."),
         ("Tell me where camels live.", "Where do camels live?"),
         ("I am lost.", "Hey, I am lost."),
+        ("Stop the timer.", "Please stop the timer."),
         ("Turn on the kitchen light.", "Turn the kitchen light on."),
         ("Please say: so, falls, violin.", "Repeat after me: so, falls, violin."),
     ],
@@ -27,7 +28,7 @@ def test_a_question_is_asked_in_other_words(question: str, way: str) -> None:
 
 
 def test_what_is_to_be_said_is_not_said_politely() -> None:
-    assert not [way for way in ways_to_say("Say quickly: the train is late.") if way.endswith("please.")]
+    assert not [way for way in ways_to_say("Repeat after me: so, falls, violin.") if way.endswith("please.")]
 
 
 def test_no_two_replies_are_asked_for_in_the_same_words() -> None:
