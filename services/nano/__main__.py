@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from services.nano import domain, evaluation, export, packages, progress, speech
+from services.nano import domain, evaluation, export, packages, progress, speech, standing
 from services.nano.flow import stage as flow
 from services.nano.hift import stage as hift
 from services.nano.lm import stage as lm
@@ -42,6 +42,8 @@ def main(arguments: list[str] | None = None) -> None:
             speech.run(chosen.work, pause_file=chosen.pause_file, limit=chosen.limit)
         case "evaluation":
             evaluation.run(chosen.work, chosen.to, pause_file=chosen.pause_file or chosen.work / speech.PAUSE_FILE)
+        case "begin":
+            standing.run(chosen.work, chosen.checkpoint)
         case "export":
             export.run(chosen.work)
         case "report":
@@ -62,7 +64,8 @@ def _everything(chosen: argparse.Namespace) -> None:
     domain.run(chosen.work)
     if not chosen.no_speech:
         speech.run(chosen.work, pause_file=chosen.pause_file, limit=chosen.limit)
-    names = list(_TRAININGS)
+    # What a standing checkpoint has lent is not trained: its networks know these codes and these speakers.
+    names = [name for name in _TRAININGS if not (standing.begun_from(chosen.work) and name in standing.LENT)]
     for place, name in enumerate(names):
         if not _TRAININGS[name][0](chosen.work, _budget(chosen), steps=None):
             logging.info("all: %s stopped; left are %s, export", name, ", ".join(names[place:]))
@@ -88,6 +91,10 @@ def _parser() -> argparse.ArgumentParser:
     asked = stages.add_parser("evaluation", help="record and write the set that benchmarks.nano asks")
     asked.add_argument("--to", type=Path, default=_EVALUATION_SET, help="the set's folder (default: %(default)s)")
     asked.add_argument("--pause-file", type=Path, help="nothing is spoken while this file exists")
+    begun = stages.add_parser("begin", help="let trainings go on from a checkpoint instead of from nothing")
+    begun.add_argument(
+        "--checkpoint", type=Path, default=tokens.BASE.parent, help="folder (default: the one that ships)"
+    )
     stages.add_parser("export", help="complete the checkpoint, open it, write its model card")
     stages.add_parser("report", help="say how far every training has come")
     everything = stages.add_parser("all", help="every stage in order, each going on where it was")

@@ -19,13 +19,14 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Final
 
-from services.nano.exercises import repeats, sums
+from services.nano.exercises import drills, repeats, sums
 from services.nano.grammar import CALL_END, CALL_START, FILLER, WORD, Item, read_items
 from services.nano.sentences import everyday_sentences
 
 SEED: Final = 20_261
 HELD_OUT_SHARE: Final = 0.1
 HELD_OUT_SENTENCES: Final = 160
+DRILLS: Final = 6_000
 STYLE_TAGS: Final = {"快速1": "fast", "慢速1": "slow", "高兴1": "happy"}
 FILE: Final = "domain.json"
 
@@ -55,6 +56,7 @@ class Domain:
     Attributes:
         items: everything to learn, held-out phrasings included.
         held_out: question texts that no training may hold, as speech or as text.
+        drills: repetitions for training alone; none of their questions is an item's.
         sentences: everyday sentences for the voice.
         held_out_sentences: everyday sentences kept for evaluation.
         words: the vocabulary, lower case, sorted.
@@ -62,6 +64,7 @@ class Domain:
 
     items: tuple[Item, ...]
     held_out: frozenset[str]
+    drills: tuple[Item, ...]
     sentences: tuple[str, ...]
     held_out_sentences: tuple[str, ...]
     words: tuple[str, ...]
@@ -123,10 +126,16 @@ def build_domain(seed: int = SEED) -> Domain:
     random.Random(f"sentences {seed}").shuffle(sentences)
     texts = [*_texts(items), *sentences]
     words = sorted({word for text in texts for word in words_of(text)})
-    items += repeats(_written_forms(texts), seed)
+    written = _written_forms(texts)
+    items += repeats(written, seed)
+    asked = {item.question for item in items}
+    drilled = drills(
+        written, {spoken_text(item.reply).split(",")[0] for item in items if item.intent == "repeat"}, DRILLS, seed
+    )
     return Domain(
         items=tuple(dict.fromkeys(items)),
         held_out=_held_out(items, seed),
+        drills=tuple(drill for drill in dict.fromkeys(drilled) if drill.question not in asked),
         sentences=tuple(sentences[HELD_OUT_SENTENCES:]),
         held_out_sentences=tuple(sentences[:HELD_OUT_SENTENCES]),
         words=tuple(words),
@@ -144,6 +153,7 @@ def run(work: Path) -> None:
         "spoken questions": len(domain.spoken_questions),
         "held out": len(domain.held_out),
         "replies": len({item.reply for item in domain.items}),
+        "drills": len(domain.drills),
         "sentences": len(domain.sentences),
         "words": len(domain.words),
     }

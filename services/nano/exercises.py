@@ -1,10 +1,10 @@
-"""Items made by rule: sums, and repeat-after-me over every word of the vocabulary.
+"""Items made by rule: sums, repeat-after-me over every word of the vocabulary, and drills of the same.
 
 Decides: which numbers and which words are put together. Refuses to know: the rest of the domain, speech, training.
 """
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from typing import Final
 
 from services.nano.grammar import Item, capitalized
@@ -17,6 +17,7 @@ _TENS: Final = ("twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eight
 _SUM_QUESTIONS: Final = ("What is {}?", "How much is {}?", "Tell me what {} is.", "Can you tell me what {} is?")
 _REPEAT_QUESTIONS: Final = ("Say: {}.", "Repeat after me: {}.", "Please say: {}.", "Please repeat: {}.")
 _WORDS_A_PHRASE: Final = 3
+_WORDS_A_DRILL: Final = (1, 2, 3, 3, 3, 4)
 
 
 def number_words(number: int) -> str:
@@ -54,3 +55,23 @@ def repeats(words: Sequence[str], seed: int) -> Iterator[Item]:
         phrase = ", ".join(chosen)
         for question in rng.sample(_REPEAT_QUESTIONS, 2):
             yield Item("repeat", question.format(phrase), (f"{capitalized(phrase)}.",))
+
+
+def drills(words: Sequence[str], begins: Container[str], count: int, seed: int) -> Iterator[Item]:
+    """Repeat-after-me tasks of one to four words drawn anew each: there is nothing to remember, only to repeat.
+
+    Args:
+        words: to draw from.
+        begins: words as they may begin a reply, with their capital.
+        count: of tasks.
+        seed: of the draws.
+    """
+    rng = random.Random(f"drills {seed}")
+    order = sorted(words)
+    while count:
+        chosen = rng.sample(order, rng.choice(_WORDS_A_DRILL))
+        question = rng.choice(_REPEAT_QUESTIONS)
+        if capitalized(chosen[0]) in begins:
+            phrase = ", ".join(chosen)
+            yield Item("drill", question.format(phrase), (f"{capitalized(phrase)}.",))
+            count -= 1

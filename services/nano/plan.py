@@ -42,6 +42,8 @@ ESPEAK_ACCENTS: Final = (
 ESPEAK_VARIANTS: Final = ("f1", "f2", "f3", "f4", "f5", "m1", "m2", "m3", "m4", "m5", "m6", "m7")
 
 USER_ROUNDS: Final = 3
+USER_DRILLS: Final = 600
+DRILL_REPLIES: Final = 400
 REPEAT_REPLIES: Final = 60
 SUM_REPLIES: Final = 150
 STYLED_REPLIES: Final = 120
@@ -93,8 +95,10 @@ def build_plan(domain: Domain, seed: int = SEED) -> list[Utterance]:
     replies = _replies(domain, seed)
     for number in range(USER_ROUNDS):
         plan += [_espeak(text, number, seed) for text in trained]
+    drills = [drill.question for drill in domain.drills]
+    plan += [_espeak(text, 0, seed) for text in (*drills, *domain.sentences)]
     plan += [_assistant("assistant", reply, voice, 0, seed) for voice in ASSISTANT_VOICES for reply in replies]
-    plan += [_user("user", text, 0, seed) for text in trained]
+    plan += [_user("user", text, 0, seed) for text in (*trained, *drills[:USER_DRILLS])]
     plan += [_assistant("assistant", reply, voice, 1, seed) for voice in ASSISTANT_VOICES for reply in replies]
     plan += [_user("user", text, 1, seed) for text in _shuffled(trained, f"second round {seed}")]
     plan += _evaluation(domain, trained, seed)
@@ -128,8 +132,9 @@ def _styled(replies: Sequence[tuple[str, str]], seed: int) -> Iterator[Utterance
 
 
 def _everyday(domain: Domain, number: int, seed: int) -> Iterator[Utterance]:
-    """Each sentence by one of the two voices in turn; the second round swaps the voices."""
-    for position, text in enumerate(domain.sentences):
+    """Each sentence by one of the two voices in turn; the second round swaps the voices. Drills, to say any words."""
+    drilled = dict.fromkeys(drill.reply for drill in domain.drills[-DRILL_REPLIES:])
+    for position, text in enumerate((*domain.sentences, *drilled)):
         voice = ASSISTANT_VOICES[(position + number) % len(ASSISTANT_VOICES)]
         yield _assistant("everyday", (text, ""), voice, 0, seed)
 

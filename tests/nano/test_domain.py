@@ -86,6 +86,18 @@ def test_the_vocabulary_is_closed_and_every_word_is_repeated_once(domain: Domain
     assert repeated == set(domain.words)
 
 
+def test_drills_repeat_any_words_and_are_nobodys_question(domain: Domain) -> None:
+    assert not {drill.question for drill in domain.drills} & {item.question for item in domain.items}
+    assert len({word for drill in domain.drills for word in words_of(drill.reply)}) > 0.99 * len(domain.words)
+    lengths = set()
+    for drill in domain.drills:
+        asked, said = drill.question.partition(": ")[::2]
+        assert said.lower() == drill.reply.lower()
+        assert asked in {"Say", "Repeat after me", "Please say", "Please repeat"}
+        lengths.add(len(words_of(said)))
+    assert lengths == {1, 2, 3, 4}
+
+
 def test_texts_are_plain_sentences(domain: Domain) -> None:
     for item in domain.items:
         for text in (item.question, *map(spoken_text, item.answers)):

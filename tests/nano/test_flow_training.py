@@ -10,7 +10,7 @@ from torch.func import functional_call
 from torch.nn import functional as F
 
 from services.nano.flow.data import FlowCorpus, Spoken, phones_of
-from services.nano.flow.fold import FIRST, LAST, MelScale, folded, start_linear
+from services.nano.flow.fold import FIRST, LAST, MelScale, folded, start_linear, unfold
 from services.nano.flow.stage import start
 from services.nano.flow.task import FlowBatch, FlowTask, Velocity, batch_mu, encoded, folded_flow
 from services.nano.speech import Recording
@@ -89,6 +89,14 @@ def test_the_saved_flow_equals_the_trained_one() -> None:
     assert isinstance(conditions, Conditions)
     saved = plain.estimator.velocity(state, conditions, plain.estimator.times(time)[0])[:1]
     torch.testing.assert_close(saved, trained, atol=1e-3, rtol=1e-3)
+
+
+def test_what_was_saved_can_be_trained_again_as_if_it_had_never_been_folded() -> None:
+    flow = _flow()
+    again = folded_flow(flow, SCALE)
+    unfold(again.estimator, SCALE)
+    for name, value in flow.estimator.state_dict().items():
+        torch.testing.assert_close(again.estimator.state_dict()[name], value, atol=1e-5, rtol=1e-5)
 
 
 def test_the_batched_mu_equals_the_rooms_own() -> None:

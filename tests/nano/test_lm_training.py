@@ -131,6 +131,51 @@ def _chat_examples(tokenizer: TextTokenizer, *, spoken: bool) -> ChatExamples:
     return ChatExamples(domain, tokenizer, (heard, {}), near_values(books), {"hello": "həlO"})
 
 
+def test_drills_and_everyday_sentences_are_heard_and_natural_voices_more_often(tokenizer: TextTokenizer) -> None:
+    domain = build_domain()
+    drills, sentences = [drill.question for drill in domain.drills[:40]], domain.sentences[:40]
+    asked = [item.question for item in domain.training if item.role == "user"][:40]
+    values = np.array([1, 2, 1030, 2050, 3080] * 12)
+    heard = {}
+    for place, text in enumerate((*asked, *drills, *sentences)):
+        kind: Kind = "user" if place % 10 == 0 else "espeak"
+        heard[text] = [(_clip(kind, text, "_həlO_", 1)[0], Rendition("a", 0, 0.0, 1.0, values))]
+    near = near_values((torch.randn(512, 16), torch.randn(512, 24)))
+    examples = ChatExamples(domain, tokenizer, (heard, {}), near, {"hello": "həlO"})
+    texts = {tuple(tokenizer.encode_text(text)): text for text in heard}
+    replies = {tuple(tokenizer.encode_text(drill.reply)) for drill in domain.drills}
+    rng, written, drilled = np.random.default_rng(0), Counter[str](), 0
+    for _ in range(900):
+        example = examples.draw(rng)
+        target = tuple(example.targets[example.first_target : -1].tolist())
+        is_written_down = example.words and target in texts
+        if is_written_down:
+            written[texts[target]] += 1
+        drilled += target in replies
+    of_kind = [sum(written[text] for text in group) for group in (asked, drills, sentences)]
+    assert sum(of_kind) == pytest.approx(0.25 * 900, rel=0.25)
+    assert of_kind[0] == pytest.approx(0.5 * sum(of_kind), rel=0.25)
+    assert min(of_kind) > 0
+    natural = sum(count for text, count in written.items() if heard[text][0][0].recording.kind == "user")
+    assert natural == pytest.approx((0.4 + 0.6 * 0.1) * sum(of_kind), rel=0.3)
+    assert drilled == pytest.approx(0.2 * 0.75 * 900, rel=0.25)
+
+
+def test_held_out_drills_are_judged(tokenizer: TextTokenizer) -> None:
+    domain = build_domain()
+    drill = domain.drills[3]
+    spoken = [
+        (
+            _clip("espeak", drill.question, "_həlO_", 1)[0],
+            Rendition("a", 0, 0.0, 1.0, np.array([1, 2, 1030, 2050, 3080])),
+        )
+    ]
+    near = near_values((torch.randn(512, 16), torch.randn(512, 24)))
+    examples = ChatExamples(domain, tokenizer, ({}, {drill.question: spoken}), near, {})
+    ends = {tuple(example.targets[example.first_target : -1].tolist()) for example in examples.judged()}
+    assert {tuple(tokenizer.encode_text(text)) for text in (drill.question, drill.reply)} <= ends
+
+
 def test_chat_sequences_hold_no_held_out_phrasing_and_end_with_the_reply(tokenizer: TextTokenizer) -> None:
     domain, examples = build_domain(), _chat_examples(tokenizer, spoken=True)
     hello = tokenizer.encode_text("Hello")[0]

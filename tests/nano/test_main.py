@@ -6,8 +6,12 @@ from pathlib import Path
 import pytest
 
 from services.nano import __main__ as recipe
+from services.nano import standing
 from services.nano.hift import stage as hift
+from services.nano.tokenizers.stage import CHECKPOINT_FOLDER
 from services.nano.training.loop import Budget
+from services.shared.errors import MissingFileError
+from tests.conftest import NANO
 
 pytestmark = pytest.mark.unit
 
@@ -53,6 +57,28 @@ def test_all_stops_behind_the_first_that_is_not_finished_and_says_what_is_left(
         recipe.main(["--work", str(tmp_path), "all", "--no-speech", "--minutes", "1"])
     assert called == ["packages", "domain", *TRAININGS[:5]]
     assert "all: chat_lm stopped; left are chat_lm, flow, hift, export" in caplog.text
+
+
+def test_after_a_checkpoint_was_taken_over_its_tokenizers_and_speaker_encoder_stay(
+    called: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(recipe, "_TRAININGS", _stages(called))
+    recipe.main(["--work", str(tmp_path), "begin"])
+    recipe.main(["--work", str(tmp_path), "all", "--no-speech"])
+    assert called == ["packages", "domain", "tokens", "tts_lm", "chat_lm", "flow", "hift", "export", "progress"]
+    lent = sorted((tmp_path / CHECKPOINT_FOLDER).rglob("*.*"))
+    assert {path.suffix for path in lent} >= {".pt", ".npy", ".onnx"}
+    assert all(
+        path.read_bytes() == (NANO / path.relative_to(tmp_path / CHECKPOINT_FOLDER)).read_bytes()
+        for path in lent
+        if path.is_file()
+    )
+
+
+def test_only_a_checkpoint_can_be_taken_over(tmp_path: Path) -> None:
+    with pytest.raises(MissingFileError, match=r"campplus\.onnx"):
+        recipe.main(["--work", str(tmp_path / "work"), "begin", "--checkpoint", str(tmp_path)])
+    assert standing.begun_from(tmp_path / "work") is None
 
 
 def test_hift_passes_on_how_it_is_to_begin(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -1,13 +1,16 @@
 """The stages in their order on a few seconds of made-up speech: the rooms' own loaders open what they write."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.torch import load_file
+from torch import Tensor
 
 from services.lm.chat import load_chat_lm
-from services.nano import export, progress
+from services.nano import export, progress, speech, standing
 from services.nano.flow import data as flow_data
 from services.nano.flow import stage as flow
 from services.nano.flow import task as flow_task
@@ -24,12 +27,15 @@ from services.nano.tokens.store import read_renditions
 from services.nano.training import batches, recorded
 from services.nano.training.loop import Budget
 from services.nano.training.recorded import RATE_HZ, read_clips
+from services.shared.nn.checkpoint import read_torch_state
+from services.shared.nn.step1.weights import WEIGHTS_FILE
 from services.shared.paths import CHAT_FOLDER, TOKENIZER_FOLDER, TTS_FOLDER, VOCODER_FOLDER
 from services.shared.sampling.generation_config import GENERATION_FILE
 from services.shared.voices import VoiceRegistry
 from services.tokenizer import load_speech_tokenizer
 from services.tts.speech_lm import load_speech_lm
 from services.vocoder import load_vocoder
+from services.vocoder.config import FLOW_FILE, HIFT_FILE
 from tests.conftest import NANO
 
 pytestmark = pytest.mark.integration
@@ -43,10 +49,9 @@ def test_labels_follow_the_recorded_phones(spoken_work: Path) -> None:
     assert clip.labels[1] != 0
 
 
-@pytest.mark.timeout(1200)
-def test_five_steps_of_every_stage_give_a_checkpoint_that_the_rooms_open(
-    spoken_work: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def small(spoken_work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Batches of a few sequences, and no recordings but those of `spoken_work`."""
     recordings = read_recordings(spoken_work)  # the plan is long, and nothing is added to it here
     for module in (recorded, export, progress):
         monkeypatch.setattr(module, "read_recordings", lambda work: recordings)
@@ -61,6 +66,35 @@ def test_five_steps_of_every_stage_give_a_checkpoint_that_the_rooms_open(
     monkeypatch.setattr(hift_data, "BATCH", 1)
     monkeypatch.setattr(hift_data, "MADE_MOST", 1)
     monkeypatch.setattr(hift_data, "_JUDGED", 1)
+
+
+@pytest.mark.timeout(600)
+def test_one_step_from_a_standing_checkpoint_stays_near_it(spoken_work: Path, tmp_path: Path, small: None) -> None:
+    shutil.copytree(spoken_work / speech.FOLDER, tmp_path / speech.FOLDER)
+    standing.run(tmp_path, NANO)
+    for run in (tokens.run, lm.run_tts, lm.run_chat, flow.run, hift.run):
+        assert run(tmp_path, Budget(), steps=None if run is tokens.run else 1)
+    vocoder = Path(TTS_FOLDER) / VOCODER_FOLDER
+    files = [
+        Path(CHAT_FOLDER) / WEIGHTS_FILE,
+        Path(TTS_FOLDER) / WEIGHTS_FILE,
+        vocoder / FLOW_FILE,
+        vocoder / HIFT_FILE,
+    ]
+    for file in files:
+        before, after = (_weights(folder / file) for folder in (NANO, tmp_path / tokenizers.CHECKPOINT_FOLDER))
+        assert before.keys() == after.keys()
+        moved = {name: float((after[name].float() - before[name].float()).abs().max()) for name in before}
+        assert 0 < max(moved.values()) < 0.02, max(moved, key=moved.__getitem__)
+
+
+def _weights(path: Path) -> dict[str, Tensor]:
+    return load_file(path) if path.suffix == ".safetensors" else read_torch_state(path)
+
+
+@pytest.mark.timeout(1200)
+def test_five_steps_of_every_stage_give_a_checkpoint_that_the_rooms_open(spoken_work: Path, small: None) -> None:
+    recordings = read_recordings(spoken_work)
     work, budget = spoken_work, Budget()
     stages = (tokenizers.run, tokens.run, speaker.run, lm.run_tts, lm.run_chat, flow.run)
     for run in stages:

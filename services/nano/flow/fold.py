@@ -72,6 +72,20 @@ def folded(estimator: Estimator, scale: MelScale) -> dict[str, Tensor]:
 
 
 @torch.no_grad()
+def unfold(estimator: Estimator, scale: MelScale) -> None:
+    """Turn parameters of the raw interface into those of normalised coordinates, in place: `folded` gives them back."""
+    mean, spread = scale.inputs
+    for name in FIRST:
+        weight, bias = _parameters(estimator, name)
+        bias += (weight.sum(2) * mean).sum(1)
+        weight *= spread[:, None]
+    weight, bias = _parameters(estimator, LAST)
+    mean, spread = scale.velocity
+    weight /= spread[:, None, None]
+    bias.sub_(mean).div_(spread)
+
+
+@torch.no_grad()
 def start_linear(estimator: Estimator, scale: MelScale) -> None:
     """Begin with the right answer to first order: velocity = mu - state, along the residual path of the outer level.
 

@@ -13,14 +13,16 @@ import torch
 from torch import Tensor, nn
 
 from services.nano.flow.data import FlowCorpus, make_mels, read_spoken
-from services.nano.flow.fold import MelScale, measure_scale, start_linear
+from services.nano.flow.fold import MelScale, measure_scale, start_linear, unfold
 from services.nano.flow.task import FlowTask, folded_flow
 from services.nano.lm.codes import near_values, read_codebooks, starting_vectors
+from services.nano.standing import begun_from
 from services.nano.tokenizers.stage import CHECKPOINT_FOLDER
 from services.nano.tokens.store import read_renditions
 from services.nano.training.loop import Budget, Schedule, has_begun, load_weights, train
 from services.nano.training.recorded import Clip, read_clips
 from services.shared.codec.codebooks import LINGUISTIC_SIZE
+from services.shared.nn.checkpoint import load_strictly, read_torch_state
 from services.shared.paths import TOKENIZER_FOLDER, TTS_FOLDER, VOCODER_FOLDER
 from services.vocoder.config import CONFIG_FILE, FLOW_FILE, load_config
 from services.vocoder.flow.model import Flow
@@ -52,7 +54,10 @@ def run(work: Path, budget: Budget, *, steps: int | None = None) -> bool:
     flow, corpus = prepare(work)
     scale = scale_of(work, corpus)
     torch.manual_seed(_SEED)
-    start(flow, scale, read_codebooks(work / CHECKPOINT_FOLDER / TOKENIZER_FOLDER))
+    if standing := begun_from(work):
+        take_over(flow, scale, standing / TTS_FOLDER / VOCODER_FOLDER / FLOW_FILE)
+    else:
+        start(flow, scale, read_codebooks(work / CHECKPOINT_FOLDER / TOKENIZER_FOLDER))
     mu_schedule, schedule = (s if steps is None else replace(s, steps=steps) for s in (MU_SCHEDULE, SCHEDULE))
     if not has_begun(work / TRAIN_FOLDER):
         if not train(FlowTask(flow, scale, corpus, estimating=False), work / MU_FOLDER, mu_schedule, budget):
@@ -118,6 +123,12 @@ def start(flow: Flow, scale: MelScale, books: tuple[Tensor, Tensor]) -> None:
     assert last.bias is not None
     last.weight.mul_(scale.spread[:, None, None])
     last.bias.copy_(scale.mean)
+
+
+def take_over(flow: Flow, scale: MelScale, path: Path) -> None:
+    """First values out of a file that `write_flow` has written."""
+    load_strictly(flow, read_torch_state(path), path)
+    unfold(flow.estimator, scale)
 
 
 def write_flow(flow: Flow, scale: MelScale, folder: Path) -> None:

@@ -14,6 +14,7 @@ import torch
 from services.nano.flow.stage import vocoder_folder
 from services.nano.hift.data import WaveCorpus, make_made, make_waves, read_sounds
 from services.nano.hift.task import HiftTask, begin
+from services.nano.standing import begun_from
 from services.nano.tokens.stage import BASE
 from services.nano.tokens.store import read_renditions
 from services.nano.training.loop import WEIGHTS_FILE, Budget, Schedule, load_weights, train
@@ -60,7 +61,7 @@ def run(
     elif from_nothing:
         begin(hift, _SEED)
     else:
-        standing = BASE.parent / TTS_FOLDER / VOCODER_FOLDER / HIFT_FILE
+        standing = (begun_from(work) or BASE.parent) / TTS_FOLDER / VOCODER_FOLDER / HIFT_FILE
         load_strictly(hift, read_torch_state(standing), standing)
     task = HiftTask(hift, prepare(work, folder), adversarial=adversarial)
     schedule = ADVERSARIAL_SCHEDULE if adversarial else SCHEDULE

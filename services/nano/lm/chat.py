@@ -2,9 +2,10 @@
 
     35 %  a written question -> reply        25 %  speech -> its words        40 %  speech -> reply
 
-Decides: the mix, the system prompts, the turns before, what disturbs the speech, how often a written question is
-asked in other words. Facts about now stand behind the chat's system prompt on a line of their own; a tool's result is a
-system turn. Refuses to know: networks.
+A fifth of the replies are drills, which cannot be remembered. Half of what it writes down is nobody's question: drills
+and everyday sentences, so that it hears words rather than known phrases. Decides: the mix, the system prompts, the
+turns before, what disturbs the speech, how often a written question is asked in other words. Facts about now stand
+behind the chat's system prompt on a line of their own; a tool's result is a system turn. Refuses to know: networks.
 """
 
 from collections.abc import Mapping, Sequence
@@ -34,9 +35,15 @@ _SMALL_TALK_SHARE: Final = 0.3
 _STRANGE_FACTS_SHARE: Final = 0.2
 _NO_SYSTEM_SHARE: Final = 0.2
 _OTHERWISE_SHARE: Final = 0.6
+_DRILL_SHARE: Final = 0.2
+_ANY_WORDS_SHARE: Final = 0.5
+_NATURAL_SHARE: Final = 0.4
+"""Of speech; the rest is drawn from all texts alike, most of which espeak-ng alone says."""
 _NEAR_SHARE, _MASKED_SHARE = 0.08, 0.04
 _JUDGED: Final = 96
 _JUDGED_TEXTS: Final = 32
+_JUDGED_DRILLS: Final = 1_500
+"""So many of the drills are looked through; one recording in a hundred is held out."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -45,6 +52,18 @@ class _Speech:
 
     values: NDArray[np.int64]
     known: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
+
+
+@dataclass(frozen=True, slots=True)
+class _Aloud:
+    """Items that are heard, and those of them that not only espeak-ng says."""
+
+    every: list[Item]
+    natural: list[Item]
+
+    def one(self, rng: np.random.Generator) -> Item:
+        """One of them."""
+        return one_of(self.natural if self.natural and rng.random() < _NATURAL_SHARE else self.every, rng)
 
 
 class ChatExamples:
@@ -72,14 +91,17 @@ class ChatExamples:
         self._items = domain.training
         self._all = domain.items
         self._held_out = domain.held_out
-        self._spoken = [item for item in self._items if item.role == "user" and item.question in self._heard]
+        self._drills = domain.drills
+        self._spoken = self._aloud([item for item in self._items if item.role == "user"])
+        self._spoken_drills = self._aloud(domain.drills)
+        asked = {item.question for item in self._items}
+        self._spoken_words = self._aloud([Item("", text, ()) for text in self._heard if text not in asked])
         self._plain = [item for item in self._items if not item.history and not item.facts and item.role == "user"]
         self._facts = sorted({item.facts for item in domain.items if item.facts})
         questions = sorted({item.question for item in self._items if item.role == "user"})
         pieces = {token for question in questions for token in tokenizer.encode_text(question)}
         self._ways = {question: self._ways_to_say(question, pieces) for question in questions}
-        texts = sorted({item.question for item in self._spoken})
-        self.words = sorted({token for text in texts for token in tokenizer.encode_text(text)})
+        self.words = sorted({token for text in self._heard for token in tokenizer.encode_text(text)})
         self._word_place = {token: place for place, token in enumerate(self.words, start=1)}
 
     def targets(self) -> NDArray[np.int64]:
@@ -93,17 +115,27 @@ class ChatExamples:
     def draw(self, rng: np.random.Generator) -> Example:
         """One sequence to train on."""
         kind = rng.random()
-        if kind < _TEXT_SHARE or not self._spoken:
+        if kind < _TEXT_SHARE or not self._spoken.every:
+            if self._drills and rng.random() < _DRILL_SHARE:
+                return self._answer(one_of(self._drills, rng), None, rng)
             return self._answer(self._otherwise(one_of(self._items, rng), rng), None, rng)
-        item = one_of(self._spoken, rng)
-        clip, rendition = one_of(self._heard[item.question], rng)
-        speech = _Speech(
-            shaken(rendition.values, self._near, _NEAR_SHARE, rng), self._pieces.once_heard(clip, rendition)
-        )
         if kind < _TEXT_SHARE + _HEARD_SHARE:
-            words = self._tokenizer.encode_text(item.question)
-            return self._example(self._asr_prompt(speech), words, item, speech, rng)
-        return self._answer(item, speech, rng)
+            anything = self._spoken_words.every and rng.random() < _ANY_WORDS_SHARE
+            item = (self._spoken_words if anything else self._spoken).one(rng)
+            return self._written_down(item, self._speech(item, rng), rng)
+        drilled = self._spoken_drills.every and rng.random() < _DRILL_SHARE
+        item = (self._spoken_drills if drilled else self._spoken).one(rng)
+        return self._answer(item, self._speech(item, rng), rng)
+
+    def _aloud(self, items: Sequence[Item]) -> _Aloud:
+        every = [item for item in items if item.question in self._heard]
+        kinds = {text: {clip.recording.kind for clip, _ in spoken} for text, spoken in self._heard.items()}
+        return _Aloud(every, [item for item in every if kinds[item.question] != {"espeak"}])
+
+    def _speech(self, item: Item, rng: np.random.Generator) -> _Speech:
+        clip, rendition = one_of(self._heard[item.question], rng)
+        values = shaken(rendition.values, self._near, _NEAR_SHARE, rng)
+        return _Speech(values, self._pieces.once_heard(clip, rendition))
 
     def _otherwise(self, item: Item, rng: np.random.Generator) -> Item:
         """A written item, often in other words."""
@@ -122,17 +154,17 @@ class ChatExamples:
         for item in [item for item in self._all if item.question in self._held_out][:_JUDGED_TEXTS]:
             prompt = build_chat_prompt(self._tokenizer, self._messages(item, None, rng, plain=True))
             found.append(self._example(prompt, reply_ids(self._tokenizer, item.reply), item, None))
-        for item in self._all:
+        for item in (*self._drills[:_JUDGED_DRILLS], *self._all):
             for _, rendition in self._judged_speech.get(item.question, ())[:1] if item.role == "user" else ():
                 speech = _Speech(rendition.values)
-                words = self._tokenizer.encode_text(item.question)
-                found.append(self._example(self._asr_prompt(speech), words, item, speech))
+                found.append(self._written_down(item, speech))
                 prompt = build_chat_prompt(self._tokenizer, self._messages(item, speech, rng, plain=True))
                 found.append(self._example(prompt, reply_ids(self._tokenizer, item.reply), item, speech))
         return found[:_JUDGED]
 
-    def _asr_prompt(self, speech: _Speech) -> list[int]:
-        return build_asr_prompt(self._tokenizer, SpeechContent(speech.values))
+    def _written_down(self, item: Item, speech: _Speech, rng: np.random.Generator | None = None) -> Example:
+        prompt = build_asr_prompt(self._tokenizer, SpeechContent(speech.values))
+        return self._example(prompt, self._tokenizer.encode_text(item.question), item, speech, rng)
 
     def _answer(self, item: Item, speech: _Speech | None, rng: np.random.Generator) -> Example:
         prompt = build_chat_prompt(self._tokenizer, self._messages(item, speech, rng))
@@ -196,13 +228,13 @@ def reply_ids(tokenizer: TextTokenizer, reply: str) -> list[int]:
 def spoken_texts(
     clips: Sequence[Clip], renditions: Mapping[str, Sequence[Rendition]]
 ) -> tuple[dict[str, list[Spoken]], dict[str, list[Spoken]]]:
-    """Recordings of what users say, by text: those to train on, and the undisturbed ones that are held out."""
+    """Recordings of all but replies, by text: those to train on, and the undisturbed ones that are held out."""
     heard: dict[str, list[Spoken]] = {}
     judged: dict[str, list[Spoken]] = {}
     for clip in clips:
-        if clip.recording.kind in ("user", "espeak", "evaluation"):
-            own = [(clip, rendition) for rendition in renditions.get(clip.recording.identity, ())]
-            (judged if clip.is_judged else heard).setdefault(clip.recording.text, []).extend(own)
+        if clip.recording.kind != "assistant":
+            for rendition in renditions.get(clip.recording.identity, ()):
+                (judged if clip.is_judged else heard).setdefault(clip.recording.text, []).append((clip, rendition))
     return heard, judged
 
 

@@ -18,11 +18,12 @@ from services.nano.lm.network import TargetSoftmax
 from services.nano.lm.speech import SpeechExamples, all_speech
 from services.nano.lm.task import LmTask
 from services.nano.pronunciation import Pronunciations, read_pronunciations, sound_vectors
+from services.nano.standing import begun_from
 from services.nano.tokenizers.stage import CHECKPOINT_FOLDER
 from services.nano.tokens.store import read_renditions
 from services.nano.training.loop import Budget, Schedule, load_weights, train
 from services.nano.training.recorded import read_clips
-from services.shared.nn.step1 import Step1, Step1Config
+from services.shared.nn.step1 import Step1, Step1Config, load_step1
 from services.shared.nn.step1.weights import WEIGHTS_FILE
 from services.shared.paths import CHAT_FOLDER, TOKENIZER_FOLDER, TTS_FOLDER
 from services.shared.text import TextTokenizer, load_text_tokenizer
@@ -62,6 +63,8 @@ def run_chat(work: Path, budget: Budget, *, steps: int | None = None) -> bool:
     softmax = TargetSoftmax(torch.from_numpy(examples.targets()), tokenizer.vocab_size)
     model = begin(sizes(tokenizer.vocab_size, _CHAT_LAYERS), tokenizer, books)
     begin_words(model, tokenizer, sounds)
+    if standing := begun_from(work):
+        model.load_state_dict(load_step1(standing / CHAT_FOLDER).state_dict())
     words, pieces = len(examples.words), tokenizer.audio_offset
     task = LmTask(model, examples, softmax, batch=_CHAT_BATCH, ctc_words=words, hint_pieces=pieces)
     return _train(task, work / CHAT_TRAIN_FOLDER, folder, _of_length(CHAT_SCHEDULE, steps), budget)
@@ -76,6 +79,8 @@ def run_tts(work: Path, budget: Budget, *, steps: int | None = None) -> bool:
     softmax = TargetSoftmax(torch.from_numpy(examples.targets()), tokenizer.vocab_size)
     model = begin(sizes(tokenizer.vocab_size, _TTS_LAYERS), tokenizer, books)
     begin_words(model, tokenizer, sounds)
+    if standing := begun_from(work):
+        model.load_state_dict(load_step1(standing / TTS_FOLDER).state_dict())
     task = LmTask(model, examples, softmax, batch=_TTS_BATCH, hint_pieces=tokenizer.audio_offset)
     return _train(task, work / TTS_TRAIN_FOLDER, folder, _of_length(TTS_SCHEDULE, steps), budget)
 
