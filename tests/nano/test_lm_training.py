@@ -11,7 +11,7 @@ import torch
 from services.nano.domain import build_domain
 from services.nano.lm.chat import ChatExamples, reply_ids
 from services.nano.lm.codes import code_starts, near_values, shaken, starting_vectors, used_values, with_pairs
-from services.nano.lm.network import TargetSoftmax, hidden_states, tapped
+from services.nano.lm.network import TargetSoftmax, hidden_states, tapped, thinned
 from services.nano.lm.said import SaidPieces
 from services.nano.lm.speech import SHARES, SpeechExamples
 from services.nano.lm.stage import begin, begin_words, sizes
@@ -54,6 +54,19 @@ def test_the_training_pass_equals_the_rooms_logits_and_reaches_every_parameter()
     assert inner[0].shape == (22, 16)
     logits.square().mean().backward()
     assert all(parameter.grad is not None for parameter in model.parameters())
+
+
+def test_dropped_branches_differ_from_run_to_run_and_only_inside_the_context() -> None:
+    model, ids = _model(), torch.randint(0, 50, (2, 11))
+    whole = hidden_states(model, ids)
+    with thinned(model, 0.5):
+        first, second = hidden_states(model, ids), hidden_states(model, ids)
+    assert not torch.allclose(first, second)
+    with thinned(model, 0.0):
+        torch.testing.assert_close(hidden_states(model, ids), whole)
+    with thinned(model, 1.0):
+        assert torch.equal(hidden_states(model, ids), model.model.norm(model.model.embed_tokens(ids)))
+    torch.testing.assert_close(hidden_states(model, ids), whole)
 
 
 def test_what_stands_behind_a_sequence_changes_nothing_before_it() -> None:

@@ -39,7 +39,7 @@ _DRILL_SHARE: Final = 0.2
 _ANY_WORDS_SHARE: Final = 0.5
 _NATURAL_SHARE: Final = 0.4
 """Of speech; the rest is drawn from all texts alike, most of which espeak-ng alone says."""
-_NEAR_SHARE, _MASKED_SHARE = 0.08, 0.04
+_MOST_SHAKEN, _MOST_MASKED = 0.25, 0.12
 _JUDGED: Final = 96
 _JUDGED_TEXTS: Final = 32
 _JUDGED_DRILLS: Final = 1_500
@@ -134,7 +134,7 @@ class ChatExamples:
 
     def _speech(self, item: Item, rng: np.random.Generator) -> _Speech:
         clip, rendition = one_of(self._heard[item.question], rng)
-        values = shaken(rendition.values, self._near, _NEAR_SHARE, rng)
+        values = shaken(rendition.values, self._near, float(rng.uniform(0, _MOST_SHAKEN)), rng)
         return _Speech(values, self._pieces.once_heard(clip, rendition))
 
     def _otherwise(self, item: Item, rng: np.random.Generator) -> Item:
@@ -211,7 +211,7 @@ class ChatExamples:
             words = tuple(self._word_place[token] for token in spoken if token in self._word_place)
         read = ids.copy()
         if rng is not None:
-            read[heard & (rng.random(len(ids)) < _MASKED_SHARE)] = 0
+            read[heard & (rng.random(len(ids)) < rng.uniform(0, _MOST_MASKED))] = 0
         return Example(read, ids, len(prompt), span, words, hints)
 
 

@@ -61,6 +61,19 @@ def tapped(model: Step1, layers: int) -> Iterator[list[Tensor]]:
         handle.remove()
 
 
+@contextmanager
+def thinned(model: Step1, share: float) -> Iterator[None]:
+    """Drop a share of what each attention and each MLP adds inside the context (dropout on the residual branches)."""
+    last = (".o_proj", ".down_proj")
+    branches = [module for name, module in model.named_modules() if name.endswith(last)]
+    handles = [branch.register_forward_hook(lambda module, inputs, out: F.dropout(out, share)) for branch in branches]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
 class TargetSoftmax:
     """Cross-entropy over the ids that can be targets, and all others as one.
 

@@ -1,8 +1,8 @@
 """Training of a language model on sequences of which some places are to be predicted.
 
 Decides: the loss (cross-entropy over possible targets; beside it, read off an inner layer, CTC of the words of speech
-that is heard, and the piece of text that is being said or has just been heard), padding, and the judgement by share of
-right tokens. Refuses to know: prompts and tasks.
+that is heard, and the piece of text that is being said or has just been heard), dropout, padding, and the judgement by
+share of right tokens. Refuses to know: prompts and tasks.
 """
 
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from services.nano.lm.network import TargetSoftmax, hidden_states, tapped
+from services.nano.lm.network import TargetSoftmax, hidden_states, tapped, thinned
 from services.nano.training.autograd import half_precision
 from services.nano.training.loop import SCORE, Figures
 from services.shared.codec.codebooks import GROUP_TOKENS
@@ -24,6 +24,7 @@ from services.shared.nn.step1 import Step1
 INNER_LAYERS: Final = 3
 NO_HINT: Final = -1
 _SMOOTHING: Final = 0.02
+_DROPOUT: Final = 0.1
 _DRAWN_A_KEPT: Final = 3
 
 
@@ -112,7 +113,7 @@ class LmTask:
         drawn = sorted((self._examples.draw(rng) for _ in range(_DRAWN_A_KEPT * self._batch)), key=lambda e: len(e.ids))
         first = int(rng.integers(0, len(drawn) - self._batch + 1))
         batch = drawn[first : first + self._batch]
-        with half_precision(), tapped(self.model, INNER_LAYERS) as inner:
+        with half_precision(), thinned(self.model, _DROPOUT), tapped(self.model, INNER_LAYERS) as inner:
             hidden, targets = self._predicting(batch)
             logits = self.softmax.logits(self.model.lm_head, hidden).float()
         loss = self.softmax.loss(logits, targets, smoothing=_SMOOTHING)
