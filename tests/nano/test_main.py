@@ -9,7 +9,7 @@ from services.nano import __main__ as recipe
 from services.nano import standing
 from services.nano.hift import stage as hift
 from services.nano.tokenizers.stage import CHECKPOINT_FOLDER
-from services.nano.training.loop import Budget
+from services.nano.training.loop import Budget, Schedule
 from services.shared.errors import MissingFileError
 from tests.conftest import NANO
 
@@ -73,6 +73,15 @@ def test_after_a_checkpoint_was_taken_over_its_tokenizers_and_speaker_encoder_st
         for path in lent
         if path.is_file()
     )
+
+
+def test_what_goes_on_from_a_checkpoint_learns_at_a_lower_rate(tmp_path: Path) -> None:
+    schedule = Schedule(steps=10, learning_rate=1.0)
+    assert standing.eased(schedule, tmp_path) == schedule
+    standing.run(tmp_path, NANO)
+    eased = standing.eased(schedule, tmp_path)
+    assert 0 < eased.learning_rate < 0.5
+    assert eased.steps == schedule.steps
 
 
 def test_only_a_checkpoint_can_be_taken_over(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from services.nano.flow.data import FlowCorpus, make_mels, read_spoken
 from services.nano.flow.fold import MelScale, measure_scale, start_linear, unfold
 from services.nano.flow.task import FlowTask, folded_flow
 from services.nano.lm.codes import near_values, read_codebooks, starting_vectors
-from services.nano.standing import begun_from
+from services.nano.standing import begun_from, eased
 from services.nano.tokenizers.stage import CHECKPOINT_FOLDER
 from services.nano.tokens.store import read_renditions
 from services.nano.training.loop import Budget, Schedule, has_begun, load_weights, train
@@ -58,7 +58,9 @@ def run(work: Path, budget: Budget, *, steps: int | None = None) -> bool:
         take_over(flow, scale, standing / TTS_FOLDER / VOCODER_FOLDER / FLOW_FILE)
     else:
         start(flow, scale, read_codebooks(work / CHECKPOINT_FOLDER / TOKENIZER_FOLDER))
-    mu_schedule, schedule = (s if steps is None else replace(s, steps=steps) for s in (MU_SCHEDULE, SCHEDULE))
+    mu_schedule, schedule = (
+        eased(s if steps is None else replace(s, steps=steps), work) for s in (MU_SCHEDULE, SCHEDULE)
+    )
     if not has_begun(work / TRAIN_FOLDER):
         if not train(FlowTask(flow, scale, corpus, estimating=False), work / MU_FOLDER, mu_schedule, budget):
             return False

@@ -18,7 +18,7 @@ from services.nano.lm.network import TargetSoftmax
 from services.nano.lm.speech import SpeechExamples, all_speech
 from services.nano.lm.task import LmTask
 from services.nano.pronunciation import Pronunciations, read_pronunciations, sound_vectors
-from services.nano.standing import begun_from
+from services.nano.standing import begun_from, eased
 from services.nano.tokenizers.stage import CHECKPOINT_FOLDER
 from services.nano.tokens.store import read_renditions
 from services.nano.training.loop import Budget, Schedule, load_weights, train
@@ -67,7 +67,7 @@ def run_chat(work: Path, budget: Budget, *, steps: int | None = None) -> bool:
         model.load_state_dict(load_step1(standing / CHAT_FOLDER).state_dict())
     words, pieces = len(examples.words), tokenizer.audio_offset
     task = LmTask(model, examples, softmax, batch=_CHAT_BATCH, ctc_words=words, hint_pieces=pieces)
-    return _train(task, work / CHAT_TRAIN_FOLDER, folder, _of_length(CHAT_SCHEDULE, steps), budget)
+    return _train(task, work / CHAT_TRAIN_FOLDER, folder, eased(_of_length(CHAT_SCHEDULE, steps), work), budget)
 
 
 def run_tts(work: Path, budget: Budget, *, steps: int | None = None) -> bool:
@@ -82,7 +82,7 @@ def run_tts(work: Path, budget: Budget, *, steps: int | None = None) -> bool:
     if standing := begun_from(work):
         model.load_state_dict(load_step1(standing / TTS_FOLDER).state_dict())
     task = LmTask(model, examples, softmax, batch=_TTS_BATCH, hint_pieces=tokenizer.audio_offset)
-    return _train(task, work / TTS_TRAIN_FOLDER, folder, _of_length(TTS_SCHEDULE, steps), budget)
+    return _train(task, work / TTS_TRAIN_FOLDER, folder, eased(_of_length(TTS_SCHEDULE, steps), work), budget)
 
 
 @torch.no_grad()
