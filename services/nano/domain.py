@@ -79,6 +79,12 @@ class Domain:
         """Distinct questions that people say, in order."""
         return list(dict.fromkeys(item.question for item in self.items if item.role == "user"))
 
+    @property
+    def texts_to_hear(self) -> list[str]:
+        """What recordings for training say beside the replies: questions, drills and what they ask for, sentences."""
+        questions = [item.question for item in (*self.training, *self.drills) if item.role == "user"]
+        return list(dict.fromkeys([*questions, *(spoken_text(drill.reply) for drill in self.drills), *self.sentences]))
+
 
 def words_of(text: str) -> list[str]:
     """Lower-case words of a text, calls and tags included as far as they are words."""

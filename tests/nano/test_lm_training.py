@@ -174,6 +174,10 @@ def test_drills_and_everyday_sentences_are_heard_and_natural_voices_more_often(t
     assert drilled == pytest.approx(0.2 * 0.75 * 900, rel=0.25)
 
 
+def test_more_recordings_leave_the_alphabet_of_words_as_it_was(tokenizer: TextTokenizer) -> None:
+    assert _chat_examples(tokenizer, spoken=True).words == _chat_examples(tokenizer, spoken=False).words
+
+
 def test_held_out_drills_are_judged(tokenizer: TextTokenizer) -> None:
     domain = build_domain()
     drill = domain.drills[3]

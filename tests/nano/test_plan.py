@@ -35,6 +35,12 @@ def test_held_out_voices_and_phrasings_are_spoken_for_evaluation_only(plan: list
             assert utterance.text not in held_texts - replies, utterance
 
 
+def test_whatever_is_heard_in_training_is_known_to_the_domain(plan: list[Utterance], domain: Domain) -> None:
+    said = {utterance.text for utterance in plan if utterance.kind in {"user", "espeak", "everyday"}}
+    assert said <= set(domain.texts_to_hear)
+    assert len(said) > 0.5 * len(domain.texts_to_hear)
+
+
 def test_users_never_speak_with_an_assistants_voice(plan: list[Utterance]) -> None:
     for utterance in plan:
         voices = _voices(utterance)

@@ -101,7 +101,7 @@ class ChatExamples:
         questions = sorted({item.question for item in self._items if item.role == "user"})
         pieces = {token for question in questions for token in tokenizer.encode_text(question)}
         self._ways = {question: self._ways_to_say(question, pieces) for question in questions}
-        self.words = sorted({token for text in self._heard for token in tokenizer.encode_text(text)})
+        self.words = sorted({token for text in domain.texts_to_hear for token in tokenizer.encode_text(text)})
         self._word_place = {token: place for place, token in enumerate(self.words, start=1)}
 
     def targets(self) -> NDArray[np.int64]:
