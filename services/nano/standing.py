@@ -36,8 +36,9 @@ def run(work: Path, checkpoint: Path) -> None:
     """
     require_file(checkpoint, str(_SPEAKER))
     kept, target = work / FOLDER, work / CHECKPOINT_FOLDER
-    shutil.rmtree(kept, ignore_errors=True)
-    shutil.copytree(checkpoint, kept)
+    if checkpoint.resolve() != kept.resolve():
+        shutil.rmtree(kept, ignore_errors=True)
+        shutil.copytree(checkpoint, kept)
     shutil.copytree(kept / TOKENIZER_FOLDER, target / TOKENIZER_FOLDER, dirs_exist_ok=True)
     (target / _SPEAKER).parent.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(kept / _SPEAKER, target / _SPEAKER)
@@ -59,8 +60,7 @@ def eased(schedule: Schedule, work: Path) -> Schedule:
 def mix(weights: Path, old: Path, share: float) -> None:
     """Replace a safetensors file by `share` of it and the rest of the file that its training began with.
 
-    What a network has learned since and what it has lost since lie on one line between the two as long as the second
-    training began with the first one's weights; somewhere between, less is lost than is still gained.
+    Of what a network has lost by going on, a part comes back, and of what it has gained, most stays.
 
     Raises:
         ValueError: the share is not between 0 and 1.

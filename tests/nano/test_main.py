@@ -77,6 +77,12 @@ def test_after_a_checkpoint_was_taken_over_its_tokenizers_and_speaker_encoder_st
     )
 
 
+def test_what_was_taken_over_can_be_taken_over_again(tmp_path: Path) -> None:
+    standing.run(tmp_path, NANO)
+    standing.run(tmp_path, tmp_path / standing.FOLDER)
+    assert len(list((tmp_path / standing.FOLDER).rglob("*.*"))) == len(list(NANO.rglob("*.*")))
+
+
 def test_what_goes_on_from_a_checkpoint_learns_at_a_lower_rate(tmp_path: Path) -> None:
     schedule = Schedule(steps=10, learning_rate=1.0)
     assert standing.eased(schedule, tmp_path) == schedule
