@@ -45,7 +45,7 @@ def main(arguments: list[str] | None = None) -> None:
         case "begin":
             standing.run(chosen.work, chosen.checkpoint)
         case "export":
-            export.run(chosen.work, chat_share=chosen.chat_share)
+            export.run(chosen.work)
         case "report":
             progress.run(chosen.work)
         case "all":
@@ -95,10 +95,7 @@ def _parser() -> argparse.ArgumentParser:
     begun.add_argument(
         "--checkpoint", type=Path, default=tokens.BASE.parent, help="folder (default: the one that ships)"
     )
-    exported = stages.add_parser("export", help="complete the checkpoint, open it, write its model card")
-    exported.add_argument(
-        "--chat-share", type=float, default=1.0, help="of the chat model as it is; the rest as it began (default: 1)"
-    )
+    stages.add_parser("export", help="complete the checkpoint, open it, write its model card")
     stages.add_parser("report", help="say how far every training has come")
     everything = stages.add_parser("all", help="every stage in order, each going on where it was")
     everything.add_argument("--limit", type=int, help="make so many new recordings at most")

@@ -14,7 +14,6 @@ from typing import Final
 import numpy as np
 
 from services.lm.chat import load_chat_lm
-from services.nano import standing
 from services.nano.lm.said import Spoken
 from services.nano.lm.speech import all_speech, prompts_of
 from services.nano.progress import cpu_hours, data_table, training_table
@@ -26,8 +25,6 @@ from services.nano.tokens.vocabulary import SPEAKERS
 from services.nano.training.recorded import read_clips
 from services.shared.audio.files import read_audio, write_wav
 from services.shared.errors import CheckpointError, MissingFileError
-from services.shared.files import require_file
-from services.shared.nn.step1.weights import WEIGHTS_FILE
 from services.shared.paths import (
     CHAT_FOLDER,
     SPEAKERS_FILE,
@@ -77,16 +74,11 @@ How well it hears, answers and speaks: `python -m benchmarks.nano --checkpoints`
 _log = logging.getLogger(__name__)
 
 
-def run(work: Path, *, chat_share: float = 1.0) -> None:
+def run(work: Path) -> None:
     """Write <work>/export and open it.
 
-    Args:
-        work: the working folder.
-        chat_share: how much of the chat model is what it has learned since `begin`; the rest is what it began with.
-
     Raises:
-        MissingFileError: a stage has not written its part yet, or nothing was begun from.
-        ValueError: the share is not between 0 and 1.
+        MissingFileError: a stage has not written its part yet.
         CheckpointError: a loader refuses the folder, or it is larger than 40 MB.
     """
     source, target = work / CHECKPOINT_FOLDER, work / FOLDER
@@ -94,9 +86,6 @@ def run(work: Path, *, chat_share: float = 1.0) -> None:
         raise MissingFileError(f"{source} does not exist; run the training stages first")
     shutil.rmtree(target, ignore_errors=True)
     shutil.copytree(source, target)
-    if chat_share != 1.0:
-        weights = Path(CHAT_FOLDER) / WEIGHTS_FILE
-        standing.mix(target / weights, require_file(work / standing.FOLDER, str(weights)), chat_share)
     hift = target / TTS_FOLDER / VOCODER_FOLDER / HIFT_FILE
     if not hift.exists():
         shutil.copyfile(BASE.parent / hift.relative_to(target), hift)

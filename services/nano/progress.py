@@ -19,6 +19,7 @@ from services.nano.lm.stage import CHAT_TRAIN_FOLDER, TTS_TRAIN_FOLDER
 from services.nano.plan import build_plan
 from services.nano.speaker.stage import TRAIN_FOLDER as SPEAKER_FOLDER
 from services.nano.speech import Recording, read_recordings
+from services.nano.standing import begun_from
 from services.nano.tokenizers.stage import (
     LINGUISTIC_CODES_FOLDER,
     LINGUISTIC_FOLDER,
@@ -28,12 +29,16 @@ from services.nano.tokenizers.stage import (
 from services.nano.training.loop import SCORE, has_finished, log_lines
 
 REPORT_FILE: Final = "report.md"
-_TRAININGS: Final = (
+_LENT: Final = (
     LINGUISTIC_FOLDER,
     SEMANTIC_FOLDER,
     LINGUISTIC_CODES_FOLDER,
     SEMANTIC_CODES_FOLDER,
     SPEAKER_FOLDER,
+)
+"""Trainings that a checkpoint spares which was taken over."""
+_TRAININGS: Final = (
+    *_LENT,
     TTS_TRAIN_FOLDER,
     CHAT_TRAIN_FOLDER,
     MU_FOLDER,
@@ -58,7 +63,8 @@ def _left(work: Path, recorded: int) -> str:
     """What is not there yet, in the order of the stages."""
     planned = len(build_plan(build_domain()))
     left = [f"speech ({recorded} of {planned} recordings)"] if recorded < planned else []
-    left += [Path(name).name for name in _TRAININGS if name != ADVERSARIAL_FOLDER and not has_finished(work / name)]
+    spared = (ADVERSARIAL_FOLDER, *(_LENT if begun_from(work) else ()))
+    left += [Path(name).name for name in _TRAININGS if name not in spared and not has_finished(work / name)]
     return f"Left: {', '.join([*left, 'export'])}.\n"
 
 

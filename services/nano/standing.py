@@ -1,8 +1,7 @@
 """Stage `begin`: take over a checkpoint that stands, where the working folder of its trainings is gone.
 
-Decides: what is taken as it is (tokenizers, speaker encoder), where the stages find what their networks begin with, how
-much slower they then learn, and how old and new weights are mixed.
-Refuses to know: networks and training.
+Decides: what is taken as it is (tokenizers, speaker encoder), where the stages find what their networks begin with, and
+how much slower they then learn. Refuses to know: networks and training.
 """
 
 import logging
@@ -10,8 +9,6 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
-
-from safetensors.torch import load_file, save_file
 
 from services.nano.tokenizers.stage import CHECKPOINT_FOLDER
 from services.nano.training.loop import Schedule
@@ -55,17 +52,3 @@ def eased(schedule: Schedule, work: Path) -> Schedule:
     if begun_from(work) is None:
         return schedule
     return replace(schedule, learning_rate=schedule.learning_rate * _RATE_SHARE)
-
-
-def mix(weights: Path, old: Path, share: float) -> None:
-    """Replace a safetensors file by `share` of it and the rest of the file that its training began with.
-
-    Of what a network has lost by going on, a part comes back, and of what it has gained, most stays.
-
-    Raises:
-        ValueError: the share is not between 0 and 1.
-    """
-    if not 0.0 <= share <= 1.0:
-        raise ValueError(f"a share of {share} is not between 0 and 1")
-    before, now = load_file(old), load_file(weights)
-    save_file({name: before[name].float().lerp(value.float(), share).half() for name, value in now.items()}, weights)

@@ -4,11 +4,9 @@ import logging
 from pathlib import Path
 
 import pytest
-import torch
-from safetensors.torch import load_file, save_file
 
 from services.nano import __main__ as recipe
-from services.nano import export, standing
+from services.nano import standing
 from services.nano.hift import stage as hift
 from services.nano.tokenizers.stage import CHECKPOINT_FOLDER
 from services.nano.training.loop import Budget, Schedule
@@ -92,17 +90,6 @@ def test_what_goes_on_from_a_checkpoint_learns_at_a_lower_rate(tmp_path: Path) -
     assert eased.steps == schedule.steps
 
 
-def test_a_mix_lies_between_what_was_and_what_is(tmp_path: Path) -> None:
-    old, new = tmp_path / "old.safetensors", tmp_path / "new.safetensors"
-    save_file({"w": torch.tensor([0.0, 2.0])}, old)
-    for share, mixed in ((0.0, [0.0, 2.0]), (0.25, [1.0, 1.5]), (1.0, [4.0, 0.0])):
-        save_file({"w": torch.tensor([4.0, 0.0])}, new)
-        standing.mix(new, old, share)
-        assert load_file(new)["w"].tolist() == mixed
-    with pytest.raises(ValueError, match=r"1\.5"):
-        standing.mix(new, old, 1.5)
-
-
 def test_only_a_checkpoint_can_be_taken_over(tmp_path: Path) -> None:
     with pytest.raises(MissingFileError, match=r"campplus\.onnx"):
         recipe.main(["--work", str(tmp_path / "work"), "begin", "--checkpoint", str(tmp_path)])
@@ -119,16 +106,3 @@ def test_hift_passes_on_how_it_is_to_begin(monkeypatch: pytest.MonkeyPatch, tmp_
     monkeypatch.setattr(hift, "run", run)
     recipe.main(["--work", str(tmp_path), "hift", "--steps", "7", "--from-nothing"])
     assert asked == {"steps": 7, "adversarial": False, "from_nothing": True}
-
-
-def test_export_passes_on_how_much_of_the_chat_model_is_new(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    asked: dict[str, float] = {}
-    monkeypatch.setattr(export, "run", lambda work, **chosen: asked.update(chosen))
-    recipe.main(["--work", str(tmp_path), "export", "--chat-share", "0.7"])
-    assert asked == {"chat_share": 0.7}
-
-
-def test_only_what_went_on_from_a_checkpoint_is_mixed_with_it(tmp_path: Path) -> None:
-    (tmp_path / CHECKPOINT_FOLDER).mkdir(parents=True)
-    with pytest.raises(MissingFileError, match=standing.FOLDER):
-        export.run(tmp_path, chat_share=0.7)

@@ -86,6 +86,8 @@ def test_one_step_from_a_standing_checkpoint_stays_near_it(spoken_work: Path, tm
         assert before.keys() == after.keys()
         moved = {name: float((after[name].float() - before[name].float()).abs().max()) for name in before}
         assert 0 < max(moved.values()) < 0.02, max(moved, key=moved.__getitem__)
+    progress.run(tmp_path)
+    assert (tmp_path / progress.REPORT_FILE).read_text().rstrip().endswith("recordings), export.")
 
 
 def _weights(path: Path) -> dict[str, Tensor]:
