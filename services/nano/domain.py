@@ -12,21 +12,23 @@ import logging
 import random
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from typing import Final
 
-from services.nano.exercises import drills, repeats, sums
+from services.nano.exercises import drills, repeats, substitutions, sums
 from services.nano.grammar import CALL_END, CALL_START, FILLER, WORD, Item, read_items
+from services.nano.rephrasing import ways_to_say
 from services.nano.sentences import everyday_sentences
 
 SEED: Final = 20_261
 HELD_OUT_SHARE: Final = 0.1
 HELD_OUT_SENTENCES: Final = 160
 DRILLS: Final = 6_000
+SUBSTITUTIONS: Final = 8_000
 STYLE_TAGS: Final = {"快速1": "fast", "慢速1": "slow", "高兴1": "happy"}
 FILE: Final = "domain.json"
 
@@ -56,7 +58,9 @@ class Domain:
     Attributes:
         items: everything to learn, held-out phrasings included.
         held_out: question texts that no training may hold, as speech or as text.
+        ways: other ways to say each question that training may see, for training alone; they need no new words.
         drills: repetitions for training alone; none of their questions is an item's.
+        substitutions: questions with wrong words, which nobody answers.
         sentences: everyday sentences for the voice.
         held_out_sentences: everyday sentences kept for evaluation.
         words: the vocabulary, lower case, sorted.
@@ -64,7 +68,9 @@ class Domain:
 
     items: tuple[Item, ...]
     held_out: frozenset[str]
+    ways: Mapping[str, tuple[str, ...]]
     drills: tuple[Item, ...]
+    substitutions: tuple[str, ...]
     sentences: tuple[str, ...]
     held_out_sentences: tuple[str, ...]
     words: tuple[str, ...]
@@ -75,15 +81,22 @@ class Domain:
         return [item for item in self.items if item.question not in self.held_out]
 
     @property
+    def rephrased(self) -> list[Item]:
+        """Items that training may see, in each of their other ways."""
+        return [replace(item, question=way) for item in self.training for way in self.ways.get(item.question, ())]
+
+    @property
     def spoken_questions(self) -> list[str]:
         """Distinct questions that people say, in order."""
         return list(dict.fromkeys(item.question for item in self.items if item.role == "user"))
 
     @property
     def texts_to_hear(self) -> list[str]:
-        """What recordings for training say beside the replies: questions, drills and what they ask for, sentences."""
-        questions = [item.question for item in (*self.training, *self.drills) if item.role == "user"]
-        return list(dict.fromkeys([*questions, *(spoken_text(drill.reply) for drill in self.drills), *self.sentences]))
+        """What recordings for training say beside the replies: whatever is asked, what drills ask for, sentences."""
+        items = (*self.training, *self.rephrased, *self.drills)
+        questions = [item.question for item in items if item.role == "user"]
+        replies = [spoken_text(drill.reply) for drill in self.drills]
+        return list(dict.fromkeys([*questions, *self.substitutions, *replies, *self.sentences]))
 
 
 def words_of(text: str) -> list[str]:
@@ -138,10 +151,20 @@ def build_domain(seed: int = SEED) -> Domain:
     drilled = drills(
         written, {spoken_text(item.reply).split(",")[0] for item in items if item.intent == "repeat"}, DRILLS, seed
     )
+    held_out = _held_out(items, seed)
+    questions = sorted({item.question for item in items if item.role == "user"} - held_out)
+    ways = _ways(questions, held_out)
+    taken = asked.union(*ways.values())
     return Domain(
         items=tuple(dict.fromkeys(items)),
-        held_out=_held_out(items, seed),
+        held_out=held_out,
+        ways=ways,
         drills=tuple(drill for drill in dict.fromkeys(drilled) if drill.question not in asked),
+        substitutions=tuple(
+            text
+            for text in dict.fromkeys(substitutions(questions, written, SUBSTITUTIONS, seed))
+            if text not in taken
+        ),
         sentences=tuple(sentences[HELD_OUT_SENTENCES:]),
         held_out_sentences=tuple(sentences[:HELD_OUT_SENTENCES]),
         words=tuple(words),
@@ -159,7 +182,9 @@ def run(work: Path) -> None:
         "spoken questions": len(domain.spoken_questions),
         "held out": len(domain.held_out),
         "replies": len({item.reply for item in domain.items}),
+        "rephrased": len(set[str]().union(*domain.ways.values())),
         "drills": len(domain.drills),
+        "substitutions": len(domain.substitutions),
         "sentences": len(domain.sentences),
         "words": len(domain.words),
     }
@@ -187,6 +212,23 @@ def _written_forms(texts: Iterable[str]) -> list[str]:
             inside.update(written[1:])
     names = {word for word in inside if word[0].isupper() and (word == "I" or word.lower() not in inside)}
     return sorted(names | (words - {name.lower() for name in names}))
+
+
+def _ways(questions: Sequence[str], held_out: frozenset[str]) -> dict[str, tuple[str, ...]]:
+    """Without what is held out, and what holds a word as no question does."""
+    known = set[tuple[bool, str]]().union(*map(_placed_words, questions))
+    found = {
+        question: tuple(
+            way for way in ways_to_say(question) if way not in held_out and _placed_words(way) <= known
+        )
+        for question in questions
+    }
+    return {question: ways for question, ways in found.items() if ways}
+
+
+def _placed_words(text: str) -> set[tuple[bool, str]]:
+    """Each word as it is written, and whether a space stands before it: what makes it a piece of its own."""
+    return {(text[: match.start()].endswith(" "), match[0]) for match in WORD.finditer(text)}
 
 
 def _held_out(items: Sequence[Item], seed: int) -> frozenset[str]:

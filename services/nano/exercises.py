@@ -1,4 +1,4 @@
-"""Items made by rule: sums, repeat-after-me over every word of the vocabulary, and drills of the same.
+"""Texts made by rule: sums, repeat-after-me over every word of the vocabulary, drills, questions with wrong words.
 
 Decides: which numbers and which words are put together. Refuses to know: the rest of the domain, speech, training.
 """
@@ -7,7 +7,7 @@ import random
 from collections.abc import Container, Iterator, Sequence
 from typing import Final
 
-from services.nano.grammar import Item, capitalized
+from services.nano.grammar import WORD, Item, capitalized
 
 _SMALL: Final = (
     *("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"),
@@ -18,6 +18,7 @@ _SUM_QUESTIONS: Final = ("What is {}?", "How much is {}?", "Tell me what {} is."
 _REPEAT_QUESTIONS: Final = ("Say: {}.", "Repeat after me: {}.", "Please say: {}.", "Please repeat: {}.")
 _WORDS_A_PHRASE: Final = 3
 _WORDS_A_DRILL: Final = (1, 2, 3, 3, 3, 4)
+_WRONG_WORDS: Final = (1, 1, 2)
 
 
 def number_words(number: int) -> str:
@@ -75,3 +76,23 @@ def drills(words: Sequence[str], begins: Container[str], count: int, seed: int) 
             phrase = ", ".join(chosen)
             yield Item("drill", question.format(phrase), (f"{capitalized(phrase)}.",))
             count -= 1
+
+
+def substitutions(questions: Sequence[str], words: Sequence[str], count: int, seed: int) -> Iterator[str]:
+    """Questions in which one or two words are others: what is heard, not what is expected, must be written down.
+
+    Args:
+        questions: to draw from; the first word of each stays, and so its capital.
+        words: as they stand inside a sentence.
+        count: of texts.
+        seed: of the draws.
+    """
+    rng = random.Random(f"substitutions {seed}")
+    spans = {text: [match.span() for match in WORD.finditer(text)][1:] for text in sorted(questions)}
+    longer = [text for text, places in spans.items() if places]
+    order = sorted(words)
+    for text in rng.choices(longer, k=count):
+        wrong = rng.sample(spans[text], min(rng.choice(_WRONG_WORDS), len(spans[text])))
+        for start, end in sorted(wrong, reverse=True):
+            text = text[:start] + rng.choice(order) + text[end:]
+        yield text

@@ -42,7 +42,9 @@ ESPEAK_ACCENTS: Final = (
 ESPEAK_VARIANTS: Final = ("f1", "f2", "f3", "f4", "f5", "m1", "m2", "m3", "m4", "m5", "m6", "m7")
 
 USER_ROUNDS: Final = 3
+USER_REPHRASED: Final = 600
 USER_DRILLS: Final = 600
+USER_SUBSTITUTIONS: Final = 300
 DRILL_REPLIES: Final = 400
 REPEAT_REPLIES: Final = 60
 SUM_REPLIES: Final = 150
@@ -96,9 +98,11 @@ def build_plan(domain: Domain, seed: int = SEED) -> list[Utterance]:
     for number in range(USER_ROUNDS):
         plan += [_espeak(text, number, seed) for text in trained]
     drills = [drill.question for drill in domain.drills]
-    plan += [_espeak(text, 0, seed) for text in (*drills, *domain.sentences)]
+    rephrased = _rephrased(domain, seed)
+    plan += [_espeak(text, 0, seed) for text in (*drills, *domain.sentences, *rephrased, *domain.substitutions)]
     plan += [_assistant("assistant", reply, voice, 0, seed) for voice in ASSISTANT_VOICES for reply in replies]
-    plan += [_user("user", text, 0, seed) for text in (*trained, *drills[:USER_DRILLS])]
+    practice = (*rephrased[:USER_REPHRASED], *drills[:USER_DRILLS], *domain.substitutions[:USER_SUBSTITUTIONS])
+    plan += [_user("user", text, 0, seed) for text in (*trained, *practice)]
     plan += [_assistant("assistant", reply, voice, 1, seed) for voice in ASSISTANT_VOICES for reply in replies]
     plan += [_user("user", text, 1, seed) for text in _shuffled(trained, f"second round {seed}")]
     plan += _evaluation(domain, trained, seed)
@@ -120,6 +124,12 @@ def _replies(domain: Domain, seed: int) -> list[tuple[str, str]]:
         chosen += _shuffled(of_rule, f"{intent} {seed}")[:limit]
     others = [item.reply for item in domain.items if item.intent not in limits]
     return list(dict.fromkeys((spoken_text(reply), style_of(reply)) for reply in (*others, *chosen)))
+
+
+def _rephrased(domain: Domain, seed: int) -> list[str]:
+    """Other ways to ask whatever is asked; of repetitions there are drills."""
+    ways = {item.question for item in domain.rephrased if item.role == "user" and item.intent != "repeat"}
+    return _shuffled(ways - set(domain.spoken_questions), f"rephrased {seed}")
 
 
 def _styled(replies: Sequence[tuple[str, str]], seed: int) -> Iterator[Utterance]:

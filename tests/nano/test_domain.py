@@ -100,6 +100,36 @@ def test_drills_repeat_any_words_and_are_nobodys_question(domain: Domain) -> Non
     assert lengths == {1, 2, 3, 4}
 
 
+def test_other_ways_to_ask_are_heard_by_training_alone_and_need_no_new_pieces(domain: Domain) -> None:
+    asked = {item.question for item in domain.training if item.role == "user"}
+    placed = {(found[1], found[2]) for text in asked for found in re.finditer(r"(^|\W)([A-Za-z']+)", text)}
+    assert len(domain.ways) > 0.9 * len(asked)
+    for question, ways in domain.ways.items():
+        assert question in asked
+        assert question not in ways
+        assert not domain.held_out.intersection(ways)
+        for way in ways:
+            assert {(found[1], found[2]) for found in re.finditer(r"(^|\W)([A-Za-z']+)", way)} <= placed
+    one = next(item for item in domain.training if item.question == "Where do camels live?")
+    said = {item.question for item in domain.rephrased if item.answers == one.answers}
+    assert "Tell me where camels live." in said
+
+
+def test_substitutions_are_questions_with_one_or_two_wrong_words(domain: Domain) -> None:
+    asked = {tuple(words_of(item.question)) for item in domain.training if item.role == "user"}
+    by_length: dict[tuple[str, int], set[tuple[str, ...]]] = {}
+    for words in asked:
+        by_length.setdefault((words[0], len(words)), set()).add(words)
+    wrong = set()
+    for text in domain.substitutions:
+        words = tuple(words_of(text))
+        near = by_length[words[0], len(words)]
+        wrong.add(min(sum(a != b for a, b in zip(words, other, strict=True)) for other in near))
+        assert set(words) <= set(domain.words)
+    assert wrong - {0} == {1, 2}
+    assert not set(domain.substitutions) & {item.question for item in (*domain.items, *domain.rephrased)}
+
+
 def test_texts_are_plain_sentences(domain: Domain) -> None:
     for item in domain.items:
         for text in (item.question, *map(spoken_text, item.answers)):

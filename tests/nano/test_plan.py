@@ -41,6 +41,18 @@ def test_whatever_is_heard_in_training_is_known_to_the_domain(plan: list[Utteran
     assert len(said) > 0.5 * len(domain.texts_to_hear)
 
 
+def test_other_ways_to_ask_and_wrong_words_are_heard_repetitions_in_drills_alone(
+    plan: list[Utterance], domain: Domain
+) -> None:
+    asked = {item.question: item.intent for item in (*domain.items, *domain.rephrased)}
+    ways = {item.question for item in domain.rephrased} - {item.question for item in domain.items}
+    for kind, fewest in (("espeak", 10_000), ("user", 500)):
+        said = {utterance.text for utterance in plan if utterance.kind == kind}
+        assert len(said & ways) >= fewest
+        assert "repeat" not in {asked[text] for text in said & ways}
+        assert len(said.intersection(domain.substitutions)) >= min(fewest / 2, len(domain.substitutions))
+
+
 def test_users_never_speak_with_an_assistants_voice(plan: list[Utterance]) -> None:
     for utterance in plan:
         voices = _voices(utterance)

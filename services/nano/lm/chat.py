@@ -1,11 +1,12 @@
 """What the chat model learns: to write down what is said, and to answer it, in the room's own prompts.
 
-    35 %  a written question -> reply        25 %  speech -> its words        40 %  speech -> reply
+    25 %  a written question -> reply        35 %  speech -> its words        40 %  speech -> reply
 
-A fifth of the replies are drills, which cannot be remembered. Half of what it writes down is nobody's question: drills
-and everyday sentences, so that it hears words rather than known phrases. Decides: the mix, the system prompts, the
-turns before, what disturbs the speech, how often a written question is asked in other words. Facts about now stand
-behind the chat's system prompt on a line of their own; a tool's result is a system turn. Refuses to know: networks.
+A fifth of the replies are drills, which cannot be remembered. Half of what it writes down is nobody's question: drills,
+questions with wrong words, everyday sentences, so that it hears words rather than known phrases. Decides: the mix, the
+system prompts, the turns before, what disturbs the speech, how often a written question is asked in other words. Facts
+about now stand behind the chat's system prompt on a line of their own; a tool's result is a system turn. Refuses to
+know: networks.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,7 +22,6 @@ from services.nano.lm.codes import shaken
 from services.nano.lm.said import SaidPieces, Spoken
 from services.nano.lm.task import NO_HINT, Example
 from services.nano.pronunciation import Pronunciations
-from services.nano.rephrasing import ways_to_say
 from services.nano.tokens.store import Rendition
 from services.nano.training.draws import one_of
 from services.nano.training.recorded import Clip
@@ -30,14 +30,14 @@ from services.shared.prompt.chat import Message, SpeechContent, build_asr_prompt
 from services.shared.prompt.chat.system_prompts import CHAT_SYSTEM_PROMPT
 from services.shared.text import TextTokenizer
 
-_TEXT_SHARE, _HEARD_SHARE = 0.35, 0.25
+_TEXT_SHARE, _HEARD_SHARE = 0.25, 0.35
 _SMALL_TALK_SHARE: Final = 0.3
 _STRANGE_FACTS_SHARE: Final = 0.2
 _NO_SYSTEM_SHARE: Final = 0.2
 _OTHERWISE_SHARE: Final = 0.6
 _DRILL_SHARE: Final = 0.2
 _ANY_WORDS_SHARE: Final = 0.5
-_NATURAL_SHARE: Final = 0.4
+_NATURAL_SHARE: Final = 0.6
 """Of speech; the rest is drawn from all texts alike, most of which espeak-ng alone says."""
 _MOST_SHAKEN, _MOST_MASKED = 0.25, 0.12
 _JUDGED: Final = 96
@@ -90,17 +90,15 @@ class ChatExamples:
         self._near, self._pieces = near, SaidPieces(tokenizer, sounds)
         self._items = domain.training
         self._all = domain.items
+        self._ways = domain.ways
         self._held_out = domain.held_out
         self._drills = domain.drills
-        self._spoken = self._aloud([item for item in self._items if item.role == "user"])
+        self._spoken = self._aloud([item for item in (*self._items, *domain.rephrased) if item.role == "user"])
         self._spoken_drills = self._aloud(domain.drills)
-        asked = {item.question for item in self._items}
+        asked = {item.question for item in (*self._items, *domain.rephrased)}
         self._spoken_words = self._aloud([Item("", text, ()) for text in self._heard if text not in asked])
         self._plain = [item for item in self._items if not item.history and not item.facts and item.role == "user"]
         self._facts = sorted({item.facts for item in domain.items if item.facts})
-        questions = sorted({item.question for item in self._items if item.role == "user"})
-        pieces = {token for question in questions for token in tokenizer.encode_text(question)}
-        self._ways = {question: self._ways_to_say(question, pieces) for question in questions}
         self.words = sorted({token for text in domain.texts_to_hear for token in tokenizer.encode_text(text)})
         self._word_place = {token: place for place, token in enumerate(self.words, start=1)}
 
@@ -141,11 +139,6 @@ class ChatExamples:
         """A written item, often in other words."""
         ways = self._ways.get(item.question, ())
         return replace(item, question=one_of(ways, rng)) if ways and rng.random() < _OTHERWISE_SHARE else item
-
-    def _ways_to_say(self, question: str, pieces: set[int]) -> list[str]:
-        """Without what is held out, and what the vocabulary would have to spell."""
-        ways = (way for way in ways_to_say(question) if way not in self._held_out)
-        return [way for way in ways if pieces.issuperset(self._tokenizer.encode_text(way))]
 
     def judged(self) -> list[Example]:
         """What is held out: phrasings as text with their replies, speech with its words and the replies to it."""
