@@ -29,7 +29,7 @@ from services.nano.training.recorded import Clip
 from services.shared.codec.codebooks import GROUP_TOKENS
 from services.shared.errors import MissingFileError
 from services.shared.nn.features import PROMPT_MEL_HOP_SAMPLES, PROMPT_MELS, mel_spectrogram_22k
-from services.vocoder.config import FLOW_FILE
+from services.vocoder.config import CONFIG_FILE, FLOW_FILE
 from services.vocoder.flow import load_flow
 from services.vocoder.speaker import load_speaker
 from services.vocoder.voice import VoiceFeatures
@@ -131,14 +131,15 @@ def read_sounds(work: Path, clips: Sequence[Clip]) -> list[Sound]:
 def make_made(
     work: Path, clips: Sequence[Clip], renditions: Mapping[str, list[Rendition]], vocoder_folder: Path
 ) -> None:
-    """Let the flow of a vocoder folder make mels of some utterances; those of another flow are made again.
+    """Let the flow of a vocoder folder make mels of some utterances; those of another flow or guidance are made again.
 
     Each stands behind the longest clip of its voice among the first, so that the flow speaks as it does when it serves.
     """
     sounds = {sound.identity: sound for sound in read_sounds(work, clips)}
     chosen = [clip for clip in clips if clip.recording.identity in sounds]
     chosen.sort(key=lambda clip: (not clip.is_judged, clip.recording.identity))
-    folder, fingerprint = work / MADE_FOLDER, hashlib.sha256((vocoder_folder / FLOW_FILE).read_bytes()).hexdigest()[:16]
+    folder, flow_files = work / MADE_FOLDER, [(vocoder_folder / name).read_bytes() for name in (FLOW_FILE, CONFIG_FILE)]
+    fingerprint = hashlib.sha256(b"".join(flow_files)).hexdigest()[:16]
     folder.mkdir(parents=True, exist_ok=True)
     index = folder / "index.jsonl"
     if not index.exists() or index.read_text().splitlines()[:1] != [json.dumps(fingerprint)]:
