@@ -170,8 +170,8 @@ def test_drills_and_everyday_sentences_are_heard_and_natural_voices_more_often(t
     assert of_kind[0] == pytest.approx(0.5 * sum(of_kind), rel=0.25)
     assert min(of_kind) > 0
     natural = sum(count for text, count in written.items() if heard[text][0][0].recording.kind == "user")
-    assert natural == pytest.approx((0.6 + 0.4 * 0.1) * sum(of_kind), rel=0.3)
-    assert drilled == pytest.approx(0.2 * 0.65 * 900, rel=0.25)
+    assert natural == pytest.approx(8 * 0.1 / (8 * 0.1 + 0.9) * sum(of_kind), rel=0.3)
+    assert drilled == pytest.approx(0.3 * 0.65 * 900, rel=0.25)
 
 
 def test_more_recordings_leave_the_alphabet_of_words_as_it_was(tokenizer: TextTokenizer) -> None:

@@ -2,7 +2,7 @@
 
     25 %  a written question -> reply        35 %  speech -> its words        40 %  speech -> reply
 
-A fifth of the replies are drills, which cannot be remembered. Half of what it writes down is nobody's question: drills,
+Three in ten replies are drills, which cannot be remembered. Half of what it writes down is nobody's question: drills,
 questions with wrong words, everyday sentences, so that it hears words rather than known phrases. Decides: the mix, the
 system prompts, the turns before, what disturbs the speech, how often a written question is asked in other words. Facts
 about now stand behind the chat's system prompt on a line of their own; a tool's result is a system turn. Refuses to
@@ -35,10 +35,10 @@ _SMALL_TALK_SHARE: Final = 0.3
 _STRANGE_FACTS_SHARE: Final = 0.2
 _NO_SYSTEM_SHARE: Final = 0.2
 _OTHERWISE_SHARE: Final = 0.6
-_DRILL_SHARE: Final = 0.2
+_DRILL_SHARE: Final = 0.3
 _ANY_WORDS_SHARE: Final = 0.5
-_NATURAL_SHARE: Final = 0.6
-"""Of speech; the rest is drawn from all texts alike, most of which espeak-ng alone says."""
+_NATURAL_FAVOUR: Final = 8
+"""So many times as often as another is a text drawn that not only espeak-ng says; more, and those few are remembered."""
 _MOST_SHAKEN, _MOST_MASKED = 0.25, 0.12
 _JUDGED: Final = 96
 _JUDGED_TEXTS: Final = 32
@@ -56,14 +56,19 @@ class _Speech:
 
 @dataclass(frozen=True, slots=True)
 class _Aloud:
-    """Items that are heard, and those of them that not only espeak-ng says."""
+    """Items that are heard: those that not only espeak-ng says, and the others."""
 
-    every: list[Item]
     natural: list[Item]
+    others: list[Item]
+
+    def __bool__(self) -> bool:
+        return bool(self.natural or self.others)
 
     def one(self, rng: np.random.Generator) -> Item:
         """One of them."""
-        return one_of(self.natural if self.natural and rng.random() < _NATURAL_SHARE else self.every, rng)
+        favoured = _NATURAL_FAVOUR * len(self.natural)
+        is_natural = rng.random() * (favoured + len(self.others)) < favoured
+        return one_of(self.natural if is_natural else self.others, rng)
 
 
 class ChatExamples:
@@ -113,22 +118,23 @@ class ChatExamples:
     def draw(self, rng: np.random.Generator) -> Example:
         """One sequence to train on."""
         kind = rng.random()
-        if kind < _TEXT_SHARE or not self._spoken.every:
+        if kind < _TEXT_SHARE or not self._spoken:
             if self._drills and rng.random() < _DRILL_SHARE:
                 return self._answer(one_of(self._drills, rng), None, rng)
             return self._answer(self._otherwise(one_of(self._items, rng), rng), None, rng)
         if kind < _TEXT_SHARE + _HEARD_SHARE:
-            anything = self._spoken_words.every and rng.random() < _ANY_WORDS_SHARE
+            anything = self._spoken_words and rng.random() < _ANY_WORDS_SHARE
             item = (self._spoken_words if anything else self._spoken).one(rng)
             return self._written_down(item, self._speech(item, rng), rng)
-        drilled = self._spoken_drills.every and rng.random() < _DRILL_SHARE
+        drilled = self._spoken_drills and rng.random() < _DRILL_SHARE
         item = (self._spoken_drills if drilled else self._spoken).one(rng)
         return self._answer(item, self._speech(item, rng), rng)
 
     def _aloud(self, items: Sequence[Item]) -> _Aloud:
-        every = [item for item in items if item.question in self._heard]
         kinds = {text: {clip.recording.kind for clip, _ in spoken} for text, spoken in self._heard.items()}
-        return _Aloud(every, [item for item in every if kinds[item.question] != {"espeak"}])
+        heard = [item for item in items if item.question in kinds]
+        natural = [item for item in heard if kinds[item.question] != {"espeak"}]
+        return _Aloud(natural, [item for item in heard if kinds[item.question] == {"espeak"}])
 
     def _speech(self, item: Item, rng: np.random.Generator) -> _Speech:
         clip, rendition = one_of(self._heard[item.question], rng)
