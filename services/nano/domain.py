@@ -161,9 +161,7 @@ def build_domain(seed: int = SEED) -> Domain:
         ways=ways,
         drills=tuple(drill for drill in dict.fromkeys(drilled) if drill.question not in asked),
         substitutions=tuple(
-            text
-            for text in dict.fromkeys(substitutions(questions, written, SUBSTITUTIONS, seed))
-            if text not in taken
+            text for text in dict.fromkeys(substitutions(questions, written, SUBSTITUTIONS, seed)) if text not in taken
         ),
         sentences=tuple(sentences[HELD_OUT_SENTENCES:]),
         held_out_sentences=tuple(sentences[:HELD_OUT_SENTENCES]),
@@ -218,9 +216,7 @@ def _ways(questions: Sequence[str], held_out: frozenset[str]) -> dict[str, tuple
     """Without what is held out, and what holds a word as no question does."""
     known = set[tuple[bool, str]]().union(*map(_placed_words, questions))
     found = {
-        question: tuple(
-            way for way in ways_to_say(question) if way not in held_out and _placed_words(way) <= known
-        )
+        question: tuple(way for way in ways_to_say(question) if way not in held_out and _placed_words(way) <= known)
         for question in questions
     }
     return {question: ways for question, ways in found.items() if ways}

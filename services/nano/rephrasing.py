@@ -1,4 +1,4 @@
-"""More ways to say a question, by rule: the chat model reads more phrasings than were ever spoken.
+"""More ways to say a question, by rule: the chat model reads and hears more phrasings than were written for it.
 
 Decides: the rules. Every new way is right for whatever the rule fits. Refuses to know: intents, replies, speech, and
 which phrasings are held out.

@@ -38,7 +38,7 @@ _OTHERWISE_SHARE: Final = 0.6
 _DRILL_SHARE: Final = 0.3
 _ANY_WORDS_SHARE: Final = 0.5
 _NATURAL_FAVOUR: Final = 8
-"""So many times as often as another is a text drawn that not only espeak-ng says; more, and those few are remembered."""
+"""A text that not only espeak-ng says is drawn so many times as often as another; not more, or it is remembered."""
 _MOST_SHAKEN, _MOST_MASKED = 0.25, 0.12
 _JUDGED: Final = 96
 _JUDGED_TEXTS: Final = 32
