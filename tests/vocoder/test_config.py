@@ -23,7 +23,7 @@ def test_the_public_layout_is_read() -> None:
     assert config.sample_rate_hz == config.hift.sample_rate_hz == 22050
     assert config.flow.vocab_size == 5120
     assert config.flow.token_rate_hz == 41.6667
-    assert config.flow.guidance == 0.7
+    assert config.flow.guidance == 2.0
     assert config.flow.encoder == EncoderConfig(128, 128, 2, 256, 2)
     assert config.flow.estimator == EstimatorConfig(128, 1, 2, 4, 32)
     assert config.hift.harmonics == 9
