@@ -40,7 +40,7 @@ _RECALL_QUESTIONS: Final = (("Tell me my name.", HELD_OUT_VOICES), ("What is my 
 _SEED: Final = 20_261
 _LARGEST_BYTES: Final = 3_000_000
 _CALLERS_COMPRESSION: Final = 0.93
-"""Of Opus in libsndfile's scale, where 1 is the smallest file: 24 kbit/s, as calls come; 0.84 of the codes stay."""
+"""Of Opus in libsndfile's scale, where 1 is the smallest file: 24 kbit/s, as calls come; 0.80 of the codes stay."""
 _SENTENCES_COMPRESSION: Final = 0.8
 """56 kbit/s: 0.95 of the codes stay as they were, for what a sentence loses is to be the rooms' doing."""
 

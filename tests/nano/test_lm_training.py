@@ -178,6 +178,20 @@ def test_more_recordings_leave_the_alphabet_of_words_as_it_was(tokenizer: TextTo
     assert _chat_examples(tokenizer, spoken=True).words == _chat_examples(tokenizer, spoken=False).words
 
 
+def test_a_question_is_heard_in_other_words_and_answered_as_ever(tokenizer: TextTokenizer) -> None:
+    domain = build_domain()
+    item = next(item for item in domain.rephrased if not item.facts and not item.history and item.intent != "repeat")
+    assert item.question not in {known.question for known in domain.training}
+    spoken = [(_clip("espeak", item.question, "_həlO_", 1)[0], Rendition("a", 0, 0.0, 1.0, np.array([1, 2, 1030] * 5)))]
+    near = near_values((torch.randn(512, 16), torch.randn(512, 24)))
+    examples = ChatExamples(domain, tokenizer, ({item.question: spoken}, {}), near, {})
+    rng, ends = np.random.default_rng(0), set[tuple[int, ...]]()
+    for example in (examples.draw(rng) for _ in range(60)):
+        if example.speech[1]:
+            ends.add(tuple(example.targets[example.first_target : -1].tolist()))
+    assert ends == {tuple(tokenizer.encode_text(text)) for text in (item.question, item.reply)}
+
+
 def test_held_out_drills_are_judged(tokenizer: TextTokenizer) -> None:
     domain = build_domain()
     drill = domain.drills[3]
