@@ -46,7 +46,6 @@ USER_REPHRASED: Final = 600
 USER_DRILLS: Final = 600
 USER_SUBSTITUTIONS: Final = 300
 DRILL_REPLIES: Final = 400
-REPEAT_REPLIES: Final = 60
 SUM_REPLIES: Final = 150
 STYLED_REPLIES: Final = 120
 USER_SENTENCES: Final = 800
@@ -95,15 +94,16 @@ def build_plan(domain: Domain, seed: int = SEED) -> list[Utterance]:
     plan: list[Utterance] = []
     trained = [question for question in domain.spoken_questions if question not in domain.held_out]
     replies = _replies(domain, seed)
+    spoken = [*replies, *dict.fromkeys((item.reply, "") for item in domain.items if item.intent == "repeat")]
     for number in range(USER_ROUNDS):
         plan += [_espeak(text, number, seed) for text in trained]
     drills = [drill.question for drill in domain.drills]
     rephrased = _rephrased(domain, seed)
     plan += [_espeak(text, 0, seed) for text in (*drills, *domain.sentences, *rephrased, *domain.substitutions)]
-    plan += [_assistant("assistant", reply, voice, 0, seed) for voice in ASSISTANT_VOICES for reply in replies]
+    plan += [_assistant("assistant", reply, voice, 0, seed) for voice in ASSISTANT_VOICES for reply in spoken]
     practice = (*rephrased[:USER_REPHRASED], *drills[:USER_DRILLS], *domain.substitutions[:USER_SUBSTITUTIONS])
     plan += [_user("user", text, 0, seed) for text in (*trained, *practice)]
-    plan += [_assistant("assistant", reply, voice, 1, seed) for voice in ASSISTANT_VOICES for reply in replies]
+    plan += [_assistant("assistant", reply, voice, 1, seed) for voice in ASSISTANT_VOICES for reply in spoken]
     plan += [_user("user", text, 1, seed) for text in _shuffled(trained, f"second round {seed}")]
     plan += _evaluation(domain, trained, seed)
     plan += _styled(replies, seed)
@@ -116,13 +116,10 @@ def build_plan(domain: Domain, seed: int = SEED) -> list[Utterance]:
 
 
 def _replies(domain: Domain, seed: int) -> list[tuple[str, str]]:
-    """(spoken text, style) of every reply; sums and repetitions, which follow a rule, are sampled."""
-    limits = {"repeat": REPEAT_REPLIES, "sum": SUM_REPLIES}
-    chosen: list[str] = []
-    for intent, limit in limits.items():
-        of_rule = list(dict.fromkeys(item.reply for item in domain.training if item.intent == intent))
-        chosen += _shuffled(of_rule, f"{intent} {seed}")[:limit]
-    others = [item.reply for item in domain.items if item.intent not in limits]
+    """(spoken text, style) of every reply but repetitions; sums, which follow a rule, are sampled."""
+    sums = list(dict.fromkeys(item.reply for item in domain.training if item.intent == "sum"))
+    others = [item.reply for item in domain.items if item.intent not in ("repeat", "sum")]
+    chosen = _shuffled(sums, f"sum {seed}")[:SUM_REPLIES]
     return list(dict.fromkeys((spoken_text(reply), style_of(reply)) for reply in (*others, *chosen)))
 
 

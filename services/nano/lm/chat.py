@@ -2,8 +2,9 @@
 
     25 %  a written question -> reply        35 %  speech -> its words        40 %  speech -> reply
 
-Three in ten replies are drills, which cannot be remembered. Half of what it writes down is nobody's question: drills,
-questions with wrong words, everyday sentences, so that it hears words rather than known phrases. Decides: the mix, the
+Four in ten replies are drills, which cannot be remembered; half of those heard are recorded words in new lists.
+Half of what it writes down is nobody's question: drills, such lists, questions with wrong words, everyday sentences, so
+that it hears words rather than known phrases. Decides: the mix, the
 system prompts, the turns before, what disturbs the speech, how often a written question is asked in other words. Facts
 about now stand behind the chat's system prompt on a line of their own; a tool's result is a system turn. Refuses to
 know: networks.
@@ -17,9 +18,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from services.nano.domain import Domain
-from services.nano.grammar import CALL_END, CALL_START, FILLER, Item
+from services.nano.exercises import drills
+from services.nano.grammar import CALL_END, CALL_START, FILLER, Item, capitalized
 from services.nano.lm.codes import shaken
-from services.nano.lm.said import SaidPieces, Spoken
+from services.nano.lm.lists import WordLists
+from services.nano.lm.said import Line, SaidPieces, Spoken
 from services.nano.lm.task import NO_HINT, Example
 from services.nano.pronunciation import Pronunciations
 from services.nano.tokens.store import Rendition
@@ -35,8 +38,13 @@ _SMALL_TALK_SHARE: Final = 0.3
 _STRANGE_FACTS_SHARE: Final = 0.2
 _NO_SYSTEM_SHARE: Final = 0.2
 _OTHERWISE_SHARE: Final = 0.6
-_DRILL_SHARE: Final = 0.3
+_DRILL_SHARE: Final = 0.4
 _ANY_WORDS_SHARE: Final = 0.5
+_ANEW_SHARE: Final = 0.5
+"""Of the drills that are heard, and of any words that are written down: lists put together anew."""
+_NATURAL_LISTS_SHARE: Final = 0.6
+_REPEATING: Final = ("drill", "repeat")
+_MOST_LISTED: Final = 4
 _NATURAL_FAVOUR: Final = 8
 """A text that not only espeak-ng says is drawn so many times as often as another; not more, or it is remembered."""
 _MOST_SHAKEN, _MOST_MASKED = 0.25, 0.12
@@ -98,8 +106,12 @@ class ChatExamples:
         self._ways = domain.ways
         self._held_out = domain.held_out
         self._drills = domain.drills
+        self._begins = {drill.reply.rstrip(".").split(", ")[0] for drill in domain.drills}
+        asked_for = [drill.question.rstrip(".").partition(": ")[2] for drill in domain.drills]
+        self._repeated = sorted({word for words in asked_for for word in words.split(", ")})
         self._spoken = self._aloud([item for item in (*self._items, *domain.rephrased) if item.role == "user"])
         self._spoken_drills = self._aloud(domain.drills)
+        self._lists = self._word_lists(domain)
         asked = {item.question for item in (*self._items, *domain.rephrased)}
         self._spoken_words = self._aloud([Item("", text, ()) for text in self._heard if text not in asked])
         self._plain = [item for item in self._items if not item.history and not item.facts and item.role == "user"]
@@ -120,26 +132,47 @@ class ChatExamples:
         kind = rng.random()
         if kind < _TEXT_SHARE or not self._spoken:
             if self._drills and rng.random() < _DRILL_SHARE:
-                return self._answer(one_of(self._drills, rng), None, rng)
+                return self._answer(self._new_drill(rng), None, rng)
             return self._answer(self._otherwise(one_of(self._items, rng), rng), None, rng)
         if kind < _TEXT_SHARE + _HEARD_SHARE:
             anything = self._spoken_words and rng.random() < _ANY_WORDS_SHARE
-            item = (self._spoken_words if anything else self._spoken).one(rng)
-            return self._written_down(item, self._speech(item, rng), rng)
+            item, speech = self._heard_words(self._spoken_words if anything else self._spoken, rng, anew=bool(anything))
+            return self._written_down(item, speech, rng)
         drilled = self._spoken_drills and rng.random() < _DRILL_SHARE
-        item = (self._spoken_drills if drilled else self._spoken).one(rng)
-        return self._answer(item, self._speech(item, rng), rng)
+        item, speech = self._heard_words(self._spoken_drills if drilled else self._spoken, rng, anew=bool(drilled))
+        return self._answer(item, speech, rng)
+
+    def _heard_words(self, aloud: _Aloud, rng: np.random.Generator, *, anew: bool) -> tuple[Item, _Speech]:
+        """One of the items with a recording of it, or a new list to repeat, where that may be."""
+        if anew and self._lists and rng.random() < _ANEW_SHARE:
+            lists = self._lists[0 if rng.random() < _NATURAL_LISTS_SHARE else -1]
+            line = lists.draw(int(rng.integers(1, _MOST_LISTED + 1)), rng)
+            item = Item("drill", line.text, (capitalized(line.text.partition(": ")[2]),))
+        else:
+            item = aloud.one(rng)
+            line = self._pieces.line(*one_of(self._heard[item.question], rng))
+        values = shaken(line.values, self._near, float(rng.uniform(0, _MOST_SHAKEN)), rng)
+        return item, _Speech(values, line.once_heard())
+
+    def _new_drill(self, rng: np.random.Generator) -> Item:
+        """Words to repeat that hardly ever stood together before."""
+        return next(drills(self._repeated, self._begins, 1, int(rng.integers(2**32))))
+
+    def _word_lists(self, domain: Domain) -> list[WordLists]:
+        """Of whatever is to be repeated: as others than espeak-ng say it, and as it does, where either does."""
+        repeated = {item.question for item in (*domain.drills, *domain.training) if item.intent in _REPEATING}
+        spoken = [one for text, own in self._heard.items() if text in repeated for one in own]
+        natural, others = list[Line](), list[Line]()
+        for clip, rendition in spoken:
+            line = self._pieces.line(clip, rendition)
+            (others if clip.recording.kind == "espeak" else natural).append(line)
+        return [lists for lists in (WordLists(natural), WordLists(others)) if lists]
 
     def _aloud(self, items: Sequence[Item]) -> _Aloud:
         kinds = {text: {clip.recording.kind for clip, _ in spoken} for text, spoken in self._heard.items()}
         heard = [item for item in items if item.question in kinds]
         natural = [item for item in heard if kinds[item.question] != {"espeak"}]
         return _Aloud(natural, [item for item in heard if kinds[item.question] == {"espeak"}])
-
-    def _speech(self, item: Item, rng: np.random.Generator) -> _Speech:
-        clip, rendition = one_of(self._heard[item.question], rng)
-        values = shaken(rendition.values, self._near, float(rng.uniform(0, _MOST_SHAKEN)), rng)
-        return _Speech(values, self._pieces.once_heard(clip, rendition))
 
     def _otherwise(self, item: Item, rng: np.random.Generator) -> Item:
         """A written item, often in other words."""

@@ -6,7 +6,7 @@ disturbed. Second linguistic codes of pairs have ids of their own. Refuses to kn
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Final
 
 import numpy as np
@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from services.nano.domain import STYLE_TAGS
 from services.nano.lm.codes import shaken, used_values, with_pairs
-from services.nano.lm.said import SaidPieces, Spoken
+from services.nano.lm.lists import WordLists
+from services.nano.lm.said import Line, SaidPieces, Spoken
 from services.nano.lm.task import NO_HINT, Example
 from services.nano.pronunciation import Pronunciations
 from services.nano.tokens.store import Rendition
@@ -33,20 +34,15 @@ SHARES: Final = {"assistant": 0.35, "everyday": 0.35, "user": 0.2, "espeak": 0.1
 _OURS: Final = frozenset({"assistant", "everyday"})
 _CLONE_SHARE: Final = 0.2
 _JOINED_SHARE: Final = 0.15
+_LISTED_SHARE: Final = 0.2
+"""Of the assistant's: lists put together anew of the words that its voice has said in lists."""
+_LISTED: Final = (1, 2, 2, 2, 3)
+"""Words behind the first."""
 _MOST_SHAKEN: Final = 0.25
 _LONGEST_S: Final = 9.0
 _LONGEST_JOINED_S: Final = 4.0
 _JUDGED: Final = 48
 _TAG_OF: Final = {style: tag for tag, style in STYLE_TAGS.items()}
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Line:
-    """A text, its codec values [5 * groups], and the piece of the text that each of them says."""
-
-    text: str
-    values: NDArray[np.int64]
-    said: NDArray[np.int64]
 
 
 class SpeechExamples:
@@ -72,6 +68,7 @@ class SpeechExamples:
         self._names = {voice: [name for name, own in SPEAKERS.items() if own == voice] for voice in SPEAKERS.values()}
         heard = [one for one in training if voice_of(one[0]) in self._prompts]
         self._training = {kind: [one for one in heard if one[0].recording.kind == kind] for kind in SHARES}
+        self._lists = self._word_lists(training)
         self._held = [
             one
             for one in short
@@ -93,9 +90,13 @@ class SpeechExamples:
         """One sequence to train on."""
         kind = self._kinds[int(rng.choice(len(self._kinds), p=self._shares))]
         clip, rendition = one_of(self._training[kind], rng)
-        line = self._line(clip, rendition)
-        if rendition.seconds <= _LONGEST_JOINED_S and not clip.recording.style and rng.random() < _JOINED_SHARE:
-            line = self._joined(line, voice_of(clip), self._training[kind], rng)
+        lists = self._lists.get(voice_of(clip)) if kind in _OURS else None
+        if lists and rng.random() < _LISTED_SHARE:
+            line = lists.draw(one_of(_LISTED, rng), rng)
+        else:
+            line = self._line(clip, rendition)
+            if rendition.seconds <= _LONGEST_JOINED_S and not clip.recording.style and rng.random() < _JOINED_SHARE:
+                line = self._joined(line, voice_of(clip), self._training[kind], rng)
         prompts = self._prompts[voice_of(clip)]
         if self._has_name(clip) and rng.random() >= _CLONE_SHARE:
             return self._example(line, prompts[0], str(rng.choice(self._names[voice_of(clip)])), rng)
@@ -113,19 +114,25 @@ class SpeechExamples:
     def _has_name(self, clip: Clip) -> bool:
         return clip.recording.kind in _OURS and voice_of(clip) in self._prompts
 
-    def _joined(self, line: _Line, voice: str, spoken: Sequence[Spoken], rng: np.random.Generator) -> _Line:
+    def _word_lists(self, spoken: Sequence[Spoken]) -> dict[str, WordLists]:
+        """Of each of the assistant's voices."""
+        plain = [one for one in spoken if self._has_name(one[0]) and not one[0].recording.style]
+        by_voice = {
+            voice: WordLists(self._line(*one) for one in plain if voice_of(one[0]) == voice) for voice in self._names
+        }
+        return {voice: lists for voice, lists in by_voice.items() if lists}
+
+    def _joined(self, line: Line, voice: str, spoken: Sequence[Spoken], rng: np.random.Generator) -> Line:
         """A line and another of the same voice behind it, if the one drawn is of that voice and short and plain."""
         clip, rendition = one_of(spoken, rng)
         if voice_of(clip) != voice or clip.recording.style or rendition.seconds > _LONGEST_JOINED_S:
             return line
-        other = self._line(clip, rendition)
-        values, said = np.concatenate([line.values, other.values]), np.concatenate([line.said, other.said])
-        return _Line(f"{line.text} {other.text}", values, said)
+        return Line.joined([line, self._line(clip, rendition)])
 
-    def _line(self, clip: Clip, rendition: Rendition) -> _Line:
-        return _Line(tagged(clip), rendition.values, self._pieces.along(clip, rendition))
+    def _line(self, clip: Clip, rendition: Rendition) -> Line:
+        return replace(self._pieces.line(clip, rendition), text=tagged(clip))
 
-    def _example(self, line: _Line, prompt: Spoken, name: str, rng: np.random.Generator | None = None) -> Example:
+    def _example(self, line: Line, prompt: Spoken, name: str, rng: np.random.Generator | None = None) -> Example:
         heard, read = prompt[1].values, line.values
         if rng is not None:
             heard = shaken(heard, self._near, float(rng.uniform(0, _MOST_SHAKEN)), rng)
@@ -136,7 +143,8 @@ class SpeechExamples:
         offset, end = self._tokenizer.audio_offset, [self._tokenizer.eot_id]
         ids, targets = (np.concatenate([before, with_pairs(v) + offset, end]) for v in (read, line.values))
         hints = np.full(len(ids), NO_HINT, np.int64)
-        hints[len(before) - 1 :][: len(line.said)] = line.said  # each code is predicted by the row before it
+        said = line.said()
+        hints[len(before) - 1 :][: len(said)] = said  # each code is predicted by the row before it
         return Example(ids.astype(np.int64), targets.astype(np.int64), len(before), hints=hints)
 
 
