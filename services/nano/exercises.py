@@ -17,7 +17,7 @@ _TENS: Final = ("twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eight
 _SUM_QUESTIONS: Final = ("What is {}?", "How much is {}?", "Tell me what {} is.", "Can you tell me what {} is?")
 _REPEAT_QUESTIONS: Final = ("Say: {}.", "Repeat after me: {}.", "Please say: {}.", "Please repeat: {}.")
 _WORDS_A_PHRASE: Final = 3
-_WORDS_A_DRILL: Final = (1, 2, 3, 3, 3, 4)
+WORDS_A_DRILL: Final = (1, 2, 3, 3, 3, 4)
 _WRONG_WORDS: Final = (1, 1, 2)
 
 
@@ -58,19 +58,22 @@ def repeats(words: Sequence[str], seed: int) -> Iterator[Item]:
             yield Item("repeat", question.format(phrase), (f"{capitalized(phrase)}.",))
 
 
-def drills(words: Sequence[str], begins: Container[str], count: int, seed: int) -> Iterator[Item]:
-    """Repeat-after-me tasks of one to four words drawn anew each: there is nothing to remember, only to repeat.
+def drills(
+    words: Sequence[str], begins: Container[str], count: int, seed: int, lengths: Sequence[int] = WORDS_A_DRILL
+) -> Iterator[Item]:
+    """Repeat-after-me tasks of words drawn anew each: there is nothing to remember, only to repeat.
 
     Args:
         words: to draw from.
         begins: words as they may begin a reply, with their capital.
         count: of tasks.
         seed: of the draws.
+        lengths: of tasks, in words, to draw from.
     """
     rng = random.Random(f"drills {seed}")
     order = sorted(words)
     while count:
-        chosen = rng.sample(order, rng.choice(_WORDS_A_DRILL))
+        chosen = rng.sample(order, rng.choice(lengths))
         question = rng.choice(_REPEAT_QUESTIONS)
         if capitalized(chosen[0]) in begins:
             phrase = ", ".join(chosen)

@@ -249,7 +249,7 @@ def test_written_questions_come_in_other_words_too(tokenizer: TextTokenizer) -> 
             ids = [reply_ids(tokenizer, reply) for reply in replies[question]]
             assert example.targets[example.first_target : -1].tolist() in ids
             otherwise += 1
-    assert otherwise > 100
+    assert otherwise > 80
 
 
 _VOICES = {"assistant": "af_heart", "everyday": "am_michael", "user": "bf_emma", "espeak": "gmw/en+f1"}

@@ -45,6 +45,8 @@ _ANEW_SHARE: Final = 0.5
 _NATURAL_LISTS_SHARE: Final = 0.6
 _REPEATING: Final = ("drill", "repeat")
 _MOST_LISTED: Final = 4
+_WRITTEN_LENGTHS: Final = (1, 2, 3, 4, 6, 8)
+"""Of written drills, in words: the longer, the more there is to repeat in one sequence."""
 _NATURAL_FAVOUR: Final = 8
 """A text that not only espeak-ng says is drawn so many times as often as another; not more, or it is remembered."""
 _MOST_SHAKEN, _MOST_MASKED = 0.25, 0.12
@@ -156,7 +158,7 @@ class ChatExamples:
 
     def _new_drill(self, rng: np.random.Generator) -> Item:
         """Words to repeat that hardly ever stood together before."""
-        return next(drills(self._repeated, self._begins, 1, int(rng.integers(2**32))))
+        return next(drills(self._repeated, self._begins, 1, int(rng.integers(2**32)), _WRITTEN_LENGTHS))
 
     def _word_lists(self, domain: Domain) -> list[WordLists]:
         """Of whatever is to be repeated: as others than espeak-ng say it, and as it does, where either does."""
