@@ -252,6 +252,26 @@ def test_written_questions_come_in_other_words_too(tokenizer: TextTokenizer) -> 
     assert otherwise > 80
 
 
+def test_words_to_repeat_in_writing_are_new_each_time(tokenizer: TextTokenizer) -> None:
+    domain, examples = build_domain(), _chat_examples(tokenizer, spoken=False)
+    asked, known = {item.question for item in domain.items}, {drill.question for drill in domain.drills}
+    rng, lengths, new = np.random.default_rng(0), Counter[int](), 0
+    repeat = tokenizer.encode_text("Repeat after me:")
+    for _ in range(400):
+        example = examples.draw(rng)
+        before = example.ids[: example.first_target].tolist()
+        question = tokenizer.decode(before).removesuffix("assistant\n").rpartition("human\n")[2].strip()
+        if not question.startswith("Repeat after me:") or question in asked:
+            continue
+        assert repeat[-1] in before
+        reply = tokenizer.decode(example.targets[example.first_target : -1].tolist())
+        assert reply.lower() == question.partition(": ")[2].lower()
+        lengths[question.count(",") + 1] += 1
+        new += question not in known
+    assert set(lengths) >= {1, 3, 6, 8}
+    assert new > 0.8 * sum(lengths.values()) > 0
+
+
 _VOICES = {"assistant": "af_heart", "everyday": "am_michael", "user": "bf_emma", "espeak": "gmw/en+f1"}
 
 
@@ -325,6 +345,7 @@ def test_only_the_assistants_voices_have_names_and_a_clone_hears_another_clip(to
 
 
 def test_a_hint_is_learned_from_the_row_of_the_piece(tokenizer: TextTokenizer) -> None:
+    torch.manual_seed(0)
     model = begin(sizes(tokenizer.vocab_size, 3), tokenizer, (torch.randn(512, 16), torch.randn(512, 24)))
     begin_words(model, tokenizer, {"cat": "kæt", "cats": "kæts", "sea": "si"})
     table = model.model.embed_tokens.weight.detach()
@@ -336,7 +357,7 @@ def test_a_hint_is_learned_from_the_row_of_the_piece(tokenizer: TextTokenizer) -
     task = LmTask(model, examples, softmax, batch=4, hint_pieces=tokenizer.audio_offset)
     optimizer = torch.optim.Adam([*model.parameters(), *task.helpers.parameters()], lr=1e-3)
     hints = []
-    for step in range(12):
+    for step in range(30):
         loss, figures = task.loss(np.random.default_rng(step))
         optimizer.zero_grad()
         loss.backward()
