@@ -64,6 +64,8 @@ class Domain:
         sentences: everyday sentences for the voice.
         held_out_sentences: everyday sentences kept for evaluation.
         words: the vocabulary, lower case, sorted.
+        inside: the same words as they stand inside a sentence.
+        begins: words with their capital that begin a repetition.
     """
 
     items: tuple[Item, ...]
@@ -74,6 +76,8 @@ class Domain:
     sentences: tuple[str, ...]
     held_out_sentences: tuple[str, ...]
     words: tuple[str, ...]
+    inside: tuple[str, ...]
+    begins: tuple[str, ...]
 
     @property
     def training(self) -> list[Item]:
@@ -148,9 +152,8 @@ def build_domain(seed: int = SEED) -> Domain:
     written = _written_forms(texts)
     items += repeats(written, seed)
     asked = {item.question for item in items}
-    drilled = drills(
-        written, {spoken_text(item.reply).split(",")[0] for item in items if item.intent == "repeat"}, DRILLS, seed
-    )
+    begins = {item.reply.split(",")[0] for item in items if item.intent == "repeat"}
+    drilled = drills(written, begins, DRILLS, seed)
     held_out = _held_out(items, seed)
     questions = sorted({item.question for item in items if item.role == "user"} - held_out)
     ways = _ways(questions, held_out)
@@ -166,6 +169,8 @@ def build_domain(seed: int = SEED) -> Domain:
         sentences=tuple(sentences[HELD_OUT_SENTENCES:]),
         held_out_sentences=tuple(sentences[:HELD_OUT_SENTENCES]),
         words=tuple(words),
+        inside=tuple(written),
+        begins=tuple(sorted(begins)),
     )
 
 

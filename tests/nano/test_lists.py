@@ -1,6 +1,7 @@
 """New lists of words out of recorded ones: where a list is cut, what stands where, what the models learn of it."""
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -146,6 +147,28 @@ def test_the_chat_model_repeats_and_writes_down_new_lists_of_recorded_words(toke
     assert sum(anew.values()) == pytest.approx(600 * 0.5 * (0.35 * 0.5 + 0.4 * 0.4), rel=0.35)
     assert min(anew.values()) > 0
     assert anew[True, True] + anew[False, True] > anew[True, False] + anew[False, False]
+
+
+def test_no_new_list_is_a_phrasing_that_is_held_out(tokenizer: TextTokenizer) -> None:
+    domain = build_domain()
+    drills = [drill for drill in domain.drills if drill.question.count(", ") == 1][:2]
+    asked = next(item.question for item in domain.training if item.role == "user" and not item.facts)
+    spoken, sounds = {}, dict[str, str]()
+    for number, question in enumerate((asked, *(drill.question for drill in drills))):
+        one, own = _spoken("user", "bf_emma", question, number)
+        spoken[question] = [one]
+        sounds |= own
+    first, second = (drill.question for drill in drills)
+    crossed = {f"{a.partition(', ')[0]}, {b.partition(', ')[2]}" for a, b in ((first, second), (second, first))}
+    near = np.repeat(np.arange(5120)[:, None], 6, axis=1)
+    written = dict[bool, set[str]]()
+    for held_out in (domain.held_out, domain.held_out | crossed):
+        examples = ChatExamples(replace(domain, held_out=held_out), tokenizer, (spoken, {}), near, sounds)
+        rng = np.random.default_rng(0)
+        targets = (example.targets[example.first_target : -1].tolist() for example in map(examples.draw, [rng] * 600))
+        written[held_out is domain.held_out] = {tokenizer.decode(target) for target in targets}
+    assert crossed <= written[True]
+    assert not crossed & written[False]
 
 
 def test_a_voice_says_new_lists_of_its_own_words_only(tokenizer: TextTokenizer) -> None:

@@ -53,6 +53,16 @@ def test_other_ways_to_ask_and_wrong_words_are_heard_repetitions_in_drills_alone
         assert len(said.intersection(domain.substitutions)) >= min(fewest / 2, len(domain.substitutions))
 
 
+def test_every_repetition_is_said_in_both_voices_and_none_in_a_style(plan: list[Utterance], domain: Domain) -> None:
+    repetitions = {item.reply for item in domain.items if item.intent == "repeat"}
+    assert len(repetitions) > 500
+    said = [utterance for utterance in plan if utterance.kind == "assistant" and utterance.text in repetitions]
+    assert {(u.text, voice) for u in said for voice in _voices(u)} == {
+        (text, voice) for text in repetitions for voice in ASSISTANT_VOICES
+    }
+    assert not any(utterance.style for utterance in said)
+
+
 def test_users_never_speak_with_an_assistants_voice(plan: list[Utterance]) -> None:
     for utterance in plan:
         voices = _voices(utterance)

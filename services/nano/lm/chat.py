@@ -4,10 +4,9 @@
 
 Four in ten replies are drills, which cannot be remembered; half of those heard are recorded words in new lists.
 Half of what it writes down is nobody's question: drills, such lists, questions with wrong words, everyday sentences, so
-that it hears words rather than known phrases. Decides: the mix, the
-system prompts, the turns before, what disturbs the speech, how often a written question is asked in other words. Facts
-about now stand behind the chat's system prompt on a line of their own; a tool's result is a system turn. Refuses to
-know: networks.
+that it hears words rather than known phrases. Decides: the mix, the system prompts, the turns before, what disturbs the
+speech, how often a written question is asked in other words. Facts about now stand behind the chat's system prompt on a
+line of their own; a tool's result is a system turn. Refuses to know: networks.
 """
 
 from collections.abc import Mapping, Sequence
@@ -47,6 +46,8 @@ _REPEATING: Final = ("drill", "repeat")
 _MOST_LISTED: Final = 4
 _WRITTEN_LENGTHS: Final = (1, 2, 3, 4, 6, 8)
 """Of written drills, in words: the longer, the more there is to repeat in one sequence."""
+_MOST_TRIES: Final = 100
+"""To draw what is not held out, which the first nearly always is."""
 _NATURAL_FAVOUR: Final = 8
 """A text that not only espeak-ng says is drawn so many times as often as another; not more, or it is remembered."""
 _MOST_SHAKEN, _MOST_MASKED = 0.25, 0.12
@@ -108,9 +109,7 @@ class ChatExamples:
         self._ways = domain.ways
         self._held_out = domain.held_out
         self._drills = domain.drills
-        self._begins = {drill.reply.rstrip(".").split(", ")[0] for drill in domain.drills}
-        asked_for = [drill.question.rstrip(".").partition(": ")[2] for drill in domain.drills]
-        self._repeated = sorted({word for words in asked_for for word in words.split(", ")})
+        self._inside, self._begins = domain.inside, domain.begins
         self._spoken = self._aloud([item for item in (*self._items, *domain.rephrased) if item.role == "user"])
         self._spoken_drills = self._aloud(domain.drills)
         self._lists = self._word_lists(domain)
@@ -148,7 +147,8 @@ class ChatExamples:
         """One of the items with a recording of it, or a new list to repeat, where that may be."""
         if anew and self._lists and rng.random() < _ANEW_SHARE:
             lists = self._lists[0 if rng.random() < _NATURAL_LISTS_SHARE else -1]
-            line = lists.draw(int(rng.integers(1, _MOST_LISTED + 1)), rng)
+            drawn = (lists.draw(int(rng.integers(1, _MOST_LISTED + 1)), rng) for _ in range(_MOST_TRIES))
+            line = next(line for line in drawn if line.text not in self._held_out)
             item = Item("drill", line.text, (capitalized(line.text.partition(": ")[2]),))
         else:
             item = aloud.one(rng)
@@ -158,7 +158,8 @@ class ChatExamples:
 
     def _new_drill(self, rng: np.random.Generator) -> Item:
         """Words to repeat that hardly ever stood together before."""
-        return next(drills(self._repeated, self._begins, 1, int(rng.integers(2**32)), _WRITTEN_LENGTHS))
+        new = drills(self._inside, self._begins, _MOST_TRIES, int(rng.integers(2**32)), _WRITTEN_LENGTHS)
+        return next(drill for drill in new if drill.question not in self._held_out)
 
     def _word_lists(self, domain: Domain) -> list[WordLists]:
         """Of whatever is to be repeated: as others than espeak-ng say it, and as it does, where either does."""

@@ -1,8 +1,9 @@
 """What the speech model learns: text to codes, in the room's own prompt, and beside it which word is being said.
 
 Decides: who speaks how often (the assistant's voices by name or as clones, all others as clones only: they say the
-words that the assistant has hardly ever said), which clip stands for a voice, how strongly the codes it reads are
-disturbed. Second linguistic codes of pairs have ids of their own. Refuses to know: networks.
+words that the assistant has hardly ever said), which clip stands for a voice, how often the assistant's words are put
+together in new lists, how strongly the codes it reads are disturbed. Second linguistic codes of pairs have ids of their
+own. Refuses to know: networks.
 """
 
 from collections.abc import Mapping, Sequence

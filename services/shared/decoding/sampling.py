@@ -1,9 +1,10 @@
 """Choosing the next token of each request from one batch of logits.
 
 Each request keeps its own random numbers and looks at its own row only, so its tokens do not depend on its
-neighbours. Rows are brought together only to find their likeliest candidates in one operation; the choice among those
-few runs in numpy, in double precision. The order is that of the released system: the repetition rule, then
-temperature, top-k, top-p.
+neighbours, but for rounding: a larger batch may put two candidates that are as likely as each other in the other order.
+Rows are brought together only to find their likeliest candidates in one operation; the choice among those few runs in
+numpy, in double precision. The order is that of the released system: the repetition rule, then temperature, top-k,
+top-p.
 
 Source: the released generate() calls; the repetition rule from its RepetitionAwareLogitsProcessor.
 """
